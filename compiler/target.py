@@ -1,0 +1,104 @@
+"""What the generated code may assume of the CPU: vector length, registers, caches.
+
+Every choice of layout, tile and algorithm reads this record and nothing else about the machine.
+"""
+
+from __future__ import annotations
+
+import platform
+from dataclasses import dataclass
+from pathlib import Path
+
+from sqzc.diagnostics import UsageError, nearest
+
+
+@dataclass(frozen=True)
+class Target:
+    """One instruction set with the sizes that schedules depend on.
+
+    `vector_lanes` counts float32 lanes of the widest vector used; `vector_registers` are the architectural ones;
+    `fma_ports` is the number of full-width multiply-adds begun per cycle; cache sizes are bytes per core.
+    """
+
+    name: str
+    triple: str
+    cpu: str
+    features: tuple[str, ...]
+    vector_lanes: int
+    vector_registers: int
+    has_fma: bool
+    fma_ports: int = 2
+    l1_bytes: int = 32 << 10
+    l2_bytes: int = 1 << 20
+    memory_operands: bool = True
+    broadcast_operands: bool = False
+
+    @property
+    def vector_bytes(self) -> int:
+        """Bytes of the widest vector used."""
+        return 4 * self.vector_lanes
+
+    @property
+    def feature_string(self) -> str:
+        """LLVM's spelling of the feature set."""
+        return ",".join(f"+{feature}" for feature in self.features)
+
+
+_V2 = ("cx16", "popcnt", "sahf", "sse3", "ssse3", "sse4.1", "sse4.2")
+_V3 = (*_V2, "avx", "avx2", "bmi", "bmi2", "f16c", "fma", "lzcnt", "movbe", "xsave")
+_V4 = (*_V3, "avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl")
+_LINUX = "x86_64-unknown-linux-gnu"
+
+TARGETS = {
+    "x86-64-v2": Target("x86-64-v2", _LINUX, "x86-64-v2", _V2, 4, 16, has_fma=False, fma_ports=1),
+    "x86-64-v3": Target("x86-64-v3", _LINUX, "x86-64-v3", _V3, 8, 16, has_fma=True),
+    "x86-64-v4": Target(
+        "x86-64-v4", _LINUX, "x86-64-v4", _V4, 16, 32, has_fma=True, broadcast_operands=True, l1_bytes=48 << 10
+    ),
+}
+
+# /proc/cpuinfo spells two of LLVM's feature names differently.
+_CPUINFO = {"sse3": "pni", "lzcnt": "abm", "sahf": "lahf_lm", "sse4.1": "sse4_1", "sse4.2": "sse4_2", "bmi": "bmi1"}
+
+
+def host_flags() -> frozenset[str]:
+    """The CPU flags that the kernel reports for the first core; empty where it reports none."""
+    try:
+        text = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return frozenset()
+    for line in text.splitlines():
+        if line.startswith("flags"):
+            return frozenset(line.split(":", 1)[1].split())
+    return frozenset()
+
+
+def runs_here(target: Target) -> bool:
+    """Whether this machine has every feature of `target`."""
+    if platform.machine() not in ("x86_64", "AMD64"):
+        return False
+    flags = host_flags()
+    return all(_CPUINFO.get(feature, feature) in flags for feature in target.features)
+
+
+def native() -> Target:
+    """The widest known target that this machine runs."""
+    for target in reversed(TARGETS.values()):
+        if runs_here(target):
+            return target
+    raise UsageError(
+        f"no target of sqzc fits this machine ({platform.machine()})",
+        expected=f"one of {', '.join(TARGETS)}",
+        hint="name the target to compile for with --target",
+    )
+
+
+def resolve(name: str) -> Target:
+    """The target called `name`; `native` is the widest one this machine runs."""
+    if name == "native":
+        return native()
+    if name not in TARGETS:
+        raise UsageError(
+            f"unknown target '{name}'", expected=f"native, {', '.join(TARGETS)}", hint=nearest(name, TARGETS)
+        )
+    return TARGETS[name]

@@ -1,0 +1,1 @@
+"""Importers: model files in, graph IR out. Nothing here optimises."""
