@@ -101,6 +101,7 @@ class _Store:
                 handle = safe_open(str(file), framework="numpy")
             except (SafetensorError, OSError) as error:
                 raise FileError("not a readable weights file", location=Location(str(file)), got=str(error)) from None
+            keys = set(handle.keys())  # type: ignore[no-untyped-call]
             self.handles.append((file, handle, keys))
 
     def __call__(self, symbol: str, sha: str) -> Array | None:

@@ -4,7 +4,8 @@
     input  := '%'name ':' type {source}
     meta   := 'meta' string '=' json
     const  := 'const' '%'name '=' ('@'name | ['@'name] '[' numbers ']') ':' type ['sha=' hex] {source}
-    node   := '%'name {',' '%'name} '=' op '(' ['%'name {',' '%'name}] ')' ['{' attr {',' attr} '}'] ':' type {source} ...
+    node   := '%'name {',' '%'name} '=' op '(' ['%'name {',' '%'name}] ')' ['{' attr {',' attr} '}'] ':' type {source}
+              {',' type {source}}
     out    := '%'name ['as' string]
     type   := dtype '[' [int {',' int}] ']' [':' layout]
     source := '@' string
