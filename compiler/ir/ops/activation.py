@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sqzc.diagnostics import ParseError
-from sqzc.ir.opdef import Kind, show_float
+from sqzc.diagnostics import ParseError, VerifyError, nearest
+from sqzc.ir.opdef import Kind, OpDef, registry, show_float
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,19 @@ class Activation:
         if not self.params:
             return self.fn
         return f"{self.fn}({','.join(show_float(p) for p in self.params)})"
+
+    def as_op(self) -> OpDef:
+        """The unary op that this activation applies; VerifyError when there is none or the parameters do not fit."""
+        cls = registry.get(self.fn)
+        if cls is None or not getattr(cls, "is_activation", False):
+            known = [name for name, known in registry.items() if getattr(known, "is_activation", False)]
+            raise VerifyError(f"there is no activation '{self.fn}'", hint=nearest(self.fn, known))
+        if len(self.params) != len(cls.attributes):
+            raise VerifyError(
+                f"activation '{self.fn}' with {len(self.params)} parameters",
+                expected=", ".join(cls.attributes) or "none",
+            )
+        return cls(**dict(zip(cls.attributes, self.params, strict=True)))
 
     @staticmethod
     def parse(text: str) -> Activation:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import ClassVar
 
 from sqzc.diagnostics import VerifyError
 from sqzc.ir.opdef import DTYPE, FLOAT, Attr, Layouts, OpDef, Operand, op
 from sqzc.ir.ops.activation import Activation
+from sqzc.ir.ops.rules import require_floats, require_numbers, require_same_dtype
 from sqzc.ir.types import DType, TensorType
 
 
@@ -30,7 +32,7 @@ class Unary(OpDef):
     x = Operand()
 
     def infer(self, x: TensorType) -> TensorType:
-        return x
+        return require_numbers(self.name, x)
 
     def flops(self, inputs: Sequence[TensorType], outputs: Sequence[TensorType]) -> int:
         return outputs[0].elements
@@ -44,9 +46,7 @@ class FloatUnary(Unary):
     """A unary op defined on floating point numbers only."""
 
     def infer(self, x: TensorType) -> TensorType:
-        if not x.dtype.is_float:
-            raise VerifyError(f"{self.name}: operand 'x'", expected="a float type", got=str(x))
-        return x
+        return require_floats(self.name, x)
 
 
 @op("relu", layouts=Layouts.SAME)
@@ -78,10 +78,17 @@ class Selu(FloatUnary):
 
 @op("clip", layouts=Layouts.SAME)
 class Clip(Unary):
-    """min(max(x, lo), hi); NaN stays NaN."""
+    """min(max(x, lo), hi); NaN stays NaN. Integers take whole bounds only."""
 
     lo = Attr(FLOAT, default=float("-inf"))
     hi = Attr(FLOAT, default=float("inf"))
+
+    def infer(self, x: TensorType) -> TensorType:
+        if not x.dtype.is_float:
+            for name, bound in (("lo", self.lo), ("hi", self.hi)):
+                if not math.isinf(bound) and not bound.is_integer():
+                    raise VerifyError(f"clip: '{name}' of {x}", expected="a whole number", got=f"{bound:g}")
+        return super().infer(x)
 
 
 @op("sigmoid", layouts=Layouts.SAME)
@@ -193,6 +200,9 @@ class Identity(Unary):
 
     is_activation = False
 
+    def infer(self, x: TensorType) -> TensorType:
+        return x
+
     def flops(self, inputs: Sequence[TensorType], outputs: Sequence[TensorType]) -> int:
         return 0
 
@@ -216,14 +226,14 @@ class Cast(OpDef):
 
 
 class Binary(OpDef):
-    """Two operands of one element type, numpy's broadcasting."""
+    """Two numbers of one element type, numpy's broadcasting. Integers wrap around."""
 
     a = Operand()
     b = Operand()
 
     def infer(self, a: TensorType, b: TensorType) -> TensorType:
-        if a.dtype != b.dtype:
-            raise VerifyError(f"{self.name}: element types differ", got=f"{a} and {b}")
+        require_same_dtype(self.name, a, b)
+        require_numbers(self.name, a)
         return TensorType(a.dtype, broadcast_shapes(a.shape, b.shape))
 
     def flops(self, inputs: Sequence[TensorType], outputs: Sequence[TensorType]) -> int:
@@ -247,7 +257,7 @@ class Mul(Binary):
 
 @op("div")
 class Div(Binary):
-    """a / b; integers truncate toward zero."""
+    """a / b; integers truncate toward zero, and one divided by zero is zero."""
 
 
 @op("maximum")
@@ -262,7 +272,11 @@ class Minimum(Binary):
 
 @op("pow")
 class Pow(Binary):
-    """a to the power b."""
+    """a to the power b; floating point only."""
+
+    def infer(self, a: TensorType, b: TensorType) -> TensorType:
+        require_floats(self.name, a)
+        return super().infer(a, b)
 
 
 class Compare(Binary):
@@ -274,7 +288,11 @@ class Compare(Binary):
 
 @op("equal")
 class Equal(Compare):
-    """a == b."""
+    """a == b, also of truth values."""
+
+    def infer(self, a: TensorType, b: TensorType) -> TensorType:
+        require_same_dtype(self.name, a, b)
+        return TensorType(DType.BOOL, broadcast_shapes(a.shape, b.shape))
 
 
 @op("less")
@@ -295,6 +313,8 @@ class Prelu(OpDef):
     slope = Operand(rank=1)
 
     def infer(self, x: TensorType, slope: TensorType) -> TensorType:
+        require_floats(self.name, x)
+        require_same_dtype(self.name, x, slope)
         channels = x.shape[1] if x.rank > 1 else 1
         if slope.elements not in (1, channels):
             raise VerifyError("prelu: slope", expected=f"1 or {channels} elements", got=str(slope))
@@ -313,6 +333,5 @@ class Where(OpDef):
     b = Operand()
 
     def infer(self, condition: TensorType, a: TensorType, b: TensorType) -> TensorType:
-        if a.dtype != b.dtype:
-            raise VerifyError("where: element types differ", got=f"{a} and {b}")
+        require_same_dtype(self.name, a, b)
         return TensorType(a.dtype, broadcast_shapes(condition.shape, broadcast_shapes(a.shape, b.shape)))

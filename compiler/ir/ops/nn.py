@@ -8,7 +8,8 @@ from collections.abc import Sequence
 
 from sqzc.diagnostics import VerifyError
 from sqzc.ir.opdef import BOOL, FLOAT, INT, INTS, PADS, PAIR, Attr, Layouts, OpDef, Operand, enum_kind, op
-from sqzc.ir.ops.activation import ACT, NONE
+from sqzc.ir.ops.activation import ACT, NONE, Activation
+from sqzc.ir.ops.rules import require_floats, require_numbers, require_same_dtype
 from sqzc.ir.types import TensorType
 
 
@@ -43,6 +44,12 @@ def window_size(size: int, kernel: int, stride: int, before: int, after: int, ro
     return count
 
 
+def check_activation(act: Activation) -> None:
+    """VerifyError unless `act` is none or a unary op with all its parameters."""
+    if act:
+        act.as_op()
+
+
 @op("conv2d", layouts=Layouts.IMAGE)
 class Conv2d(OpDef):
     """Cross-correlation plus bias, plus an optional residual, through an optional activation.
@@ -61,9 +68,13 @@ class Conv2d(OpDef):
     group = Attr(INT, at_least=1, default=1)
     act = Attr(ACT, default=NONE)
 
+    def check(self) -> None:
+        check_activation(self.act)
+
     def infer(
         self, x: TensorType, w: TensorType, bias: TensorType | None = None, residual: TensorType | None = None
     ) -> TensorType:
+        require_same_dtype(self.name, require_numbers(self.name, x), w, bias)
         n, c, h, width = x.shape
         m, per_group, kh, kw = w.shape
         if c != per_group * self.group or m % self.group:
@@ -115,7 +126,11 @@ class ConvTranspose2d(OpDef):
     group = Attr(INT, at_least=1, default=1)
     act = Attr(ACT, default=NONE)
 
+    def check(self) -> None:
+        check_activation(self.act)
+
     def infer(self, x: TensorType, w: TensorType, bias: TensorType | None = None) -> TensorType:
+        require_same_dtype(self.name, require_numbers(self.name, x), w, bias)
         n, c, h, width = x.shape
         wc, per_group, kh, kw = w.shape
         if wc != c or c % self.group:
@@ -149,6 +164,7 @@ class Pool2d(OpDef):
     rounding = Attr(ROUNDING, default=Rounding.FLOOR)
 
     def infer(self, x: TensorType) -> TensorType:
+        require_numbers(self.name, x)
         n, c, h, w = x.shape
         top, left, bottom, right = self.pads
         kh = (self.kernel[0] - 1) * self.dilation[0] + 1
@@ -160,7 +176,10 @@ class Pool2d(OpDef):
 
 @op("max_pool2d", layouts=Layouts.IMAGE)
 class MaxPool2d(Pool2d):
-    """Largest value under the window. Taps outside x are skipped, never read as zero; NaN wins."""
+    """Largest value under the window. Taps outside x are skipped, never read as zero; NaN wins.
+
+    A window without a tap inside x gives the lowest value of the type (-inf).
+    """
 
     def flops(self, inputs: Sequence[TensorType], outputs: Sequence[TensorType]) -> int:
         return outputs[0].elements * self.kernel[0] * self.kernel[1]
@@ -168,7 +187,7 @@ class MaxPool2d(Pool2d):
 
 @op("avg_pool2d", layouts=Layouts.IMAGE)
 class AvgPool2d(Pool2d):
-    """Mean of the window over the taps inside x.
+    """Mean of the window over the taps inside x; NaN where there are none.
 
     With `count_include_pad` the sum is divided by the number of taps inside x and its padding; a tap past the padding
     (a ceil window) counts too when `count_overhang`, as Caffe2 does and ONNX does not.
@@ -176,6 +195,9 @@ class AvgPool2d(Pool2d):
 
     count_include_pad = Attr(BOOL, default=False)
     count_overhang = Attr(BOOL, default=False)
+
+    def infer(self, x: TensorType) -> TensorType:
+        return super().infer(require_floats(self.name, x))
 
 
 @op("batch_norm", layouts=Layouts.IMAGE)
@@ -192,6 +214,7 @@ class BatchNorm(OpDef):
     def infer(
         self, x: TensorType, scale: TensorType, bias: TensorType, mean: TensorType, var: TensorType
     ) -> TensorType:
+        require_same_dtype(self.name, require_floats(self.name, x), scale, bias, mean, var)
         if x.rank < 2:
             raise VerifyError("batch_norm: operand 'x'", expected="rank at least 2", got=str(x))
         for name, vector in (("scale", scale), ("bias", bias), ("mean", mean), ("var", var)):
@@ -213,6 +236,7 @@ class InstanceNorm(OpDef):
     eps = Attr(FLOAT, default=1e-5)
 
     def infer(self, x: TensorType, scale: TensorType, bias: TensorType) -> TensorType:
+        require_same_dtype(self.name, require_floats(self.name, x), scale, bias)
         for name, vector in (("scale", scale), ("bias", bias)):
             if x.rank < 3 or vector.shape != (x.shape[1],):
                 raise VerifyError(f"instance_norm: {name}", expected="one number per channel", got=f"{vector} for {x}")
@@ -221,7 +245,10 @@ class InstanceNorm(OpDef):
 
 @op("lrn", layouts=Layouts.PLAIN)
 class Lrn(OpDef):
-    """x / (bias + alpha / size * sum of x^2 over `size` neighbouring channels)^beta."""
+    """x / (bias + alpha / size * sum of x^2 over `size` neighbouring channels)^beta.
+
+    The neighbours of channel c are c - (size - 1) // 2 to c + size // 2, as far as they exist.
+    """
 
     x = Operand(rank=4)
     size = Attr(INT, at_least=1)
@@ -230,7 +257,7 @@ class Lrn(OpDef):
     bias = Attr(FLOAT, default=1.0)
 
     def infer(self, x: TensorType) -> TensorType:
-        return x
+        return require_floats(self.name, x)
 
 
 @op("softmax")
@@ -241,8 +268,10 @@ class Softmax(OpDef):
     axes = Attr(INTS)
 
     def infer(self, x: TensorType) -> TensorType:
-        if not self.axes or any(not 0 <= axis < x.rank for axis in self.axes):
-            raise VerifyError("softmax: axes", expected=f"axes of {x}", got=str(list(self.axes)))
+        require_floats(self.name, x)
+        distinct = len(set(self.axes)) == len(self.axes)
+        if not self.axes or not distinct or any(not 0 <= axis < x.rank for axis in self.axes):
+            raise VerifyError("softmax: axes", expected=f"different axes of {x}", got=str(list(self.axes)))
         return x
 
 
@@ -255,7 +284,11 @@ class Linear(OpDef):
     bias = Operand(rank=1, optional=True)
     act = Attr(ACT, default=NONE)
 
+    def check(self) -> None:
+        check_activation(self.act)
+
     def infer(self, x: TensorType, w: TensorType, bias: TensorType | None = None) -> TensorType:
+        require_same_dtype(self.name, require_numbers(self.name, x), w, bias)
         if x.shape[1] != w.shape[1]:
             raise VerifyError("linear: inner dimensions differ", got=f"{x} and {w}")
         if bias is not None and bias.shape != (w.shape[0],):
@@ -282,8 +315,9 @@ class MatMul(OpDef):
     def infer(self, a: TensorType, b: TensorType) -> TensorType:
         from sqzc.ir.ops.elementwise import broadcast_shapes
 
-        if a.rank < 2 or b.rank < 2 or a.dtype != b.dtype:
-            raise VerifyError("matmul: operands", expected="rank at least 2, one element type", got=f"{a} and {b}")
+        require_same_dtype(self.name, require_numbers(self.name, a), b)
+        if a.rank < 2 or b.rank < 2:
+            raise VerifyError("matmul: operands", expected="rank at least 2", got=f"{a} and {b}")
         rows, inner = (a.shape[-1], a.shape[-2]) if self.trans_a else (a.shape[-2], a.shape[-1])
         other, columns = (b.shape[-1], b.shape[-2]) if self.trans_b else (b.shape[-2], b.shape[-1])
         if inner != other:

@@ -7,6 +7,7 @@ import math
 
 from sqzc.diagnostics import VerifyError
 from sqzc.ir.opdef import BOOL, FLOAT, INT, INTS, Attr, Layouts, OpDef, Operand, enum_kind, op
+from sqzc.ir.ops.rules import require_numbers
 from sqzc.ir.types import DType, TensorType
 
 
@@ -120,10 +121,13 @@ class Pad(OpDef):
     def infer(self, x: TensorType) -> TensorType:
         if len(self.pads) != 2 * x.rank:
             raise VerifyError("pad: pads", expected=f"{2 * x.rank} numbers", got=str(len(self.pads)))
-        if self.mode is PadMode.REFLECT:
-            for dim, before, after in zip(x.shape, self.pads, self.pads[x.rank :], strict=False):
-                if max(before, after) >= max(dim, 1):
-                    raise VerifyError(f"pad: a mirror image of {max(before, after)} elements", got=str(x))
+        for dim, before, after in zip(x.shape, self.pads, self.pads[x.rank :], strict=False):
+            if self.mode is PadMode.REFLECT and max(before, after) >= max(dim, 1):
+                raise VerifyError(f"pad: a mirror image of {max(before, after)} elements", got=str(x))
+            if self.mode is not PadMode.CONSTANT and dim == 0 and before + after:
+                raise VerifyError(f"pad: mode {self.mode.value} has nothing to repeat", got=str(x))
+        if not x.dtype.is_float and not float(self.value).is_integer():
+            raise VerifyError(f"pad: 'value' of {x}", expected="a whole number", got=f"{self.value:g}")
         return x.with_shape(*(d + a + b for d, a, b in zip(x.shape, self.pads, self.pads[x.rank :], strict=False)))
 
 
@@ -150,7 +154,7 @@ class Reduce(OpDef):
     keepdims = Attr(BOOL, default=True)
 
     def infer(self, x: TensorType) -> TensorType:
-        _axes_of(self.name, self.axes, x)
+        _axes_of(self.name, self.axes, require_numbers(self.name, x))
         dims = [1 if i in self.axes else d for i, d in enumerate(x.shape) if self.keepdims or i not in self.axes]
         return x.with_shape(*dims)
 
@@ -162,16 +166,26 @@ class ReduceSum(Reduce):
 
 @op("reduce_mean")
 class ReduceMean(Reduce):
-    """Mean."""
+    """Mean; NaN for nothing. Integers truncate toward zero."""
+
+
+class Extreme(Reduce):
+    """A reduction that nothing has no result for."""
+
+    def infer(self, x: TensorType) -> TensorType:
+        result = super().infer(x)
+        if any(x.shape[axis] == 0 for axis in self.axes) and result.elements:
+            raise VerifyError(f"{self.name}: nothing to choose from", got=str(x))
+        return result
 
 
 @op("reduce_max")
-class ReduceMax(Reduce):
+class ReduceMax(Extreme):
     """Maximum; NaN wins."""
 
 
 @op("reduce_min")
-class ReduceMin(Reduce):
+class ReduceMin(Extreme):
     """Minimum; NaN wins."""
 
 
@@ -181,7 +195,7 @@ class ReduceProd(Reduce):
 
 
 class ArgReduce(OpDef):
-    """Position along one axis, i64."""
+    """Position along one axis, i64. As in Caffe2, a NaN is chosen only where it comes first."""
 
     x = Operand()
     axis = Attr(INT, at_least=0)
@@ -189,7 +203,9 @@ class ArgReduce(OpDef):
     last = Attr(BOOL, default=False, doc="of equals the last, not the first")
 
     def infer(self, x: TensorType) -> TensorType:
-        _axes_of(self.name, (self.axis,), x)
+        _axes_of(self.name, (self.axis,), require_numbers(self.name, x))
+        if x.shape[self.axis] == 0:
+            raise VerifyError(f"{self.name}: nothing to choose from", got=str(x))
         dims = [1 if i == self.axis else d for i, d in enumerate(x.shape) if self.keepdims or i != self.axis]
         return TensorType(DType.I64, tuple(dims))
 
@@ -206,7 +222,10 @@ class ArgMin(ArgReduce):
 
 @op("topk")
 class TopK(OpDef):
-    """The k largest (or smallest) elements along the last axis in order, and their positions; of equals the first."""
+    """The k largest (or smallest) elements along the last axis in order, and their positions; of equals the first.
+
+    NaN counts as larger than every number.
+    """
 
     x = Operand()
     k = Attr(INT, at_least=1)
@@ -253,7 +272,10 @@ class Coordinates(enum.Enum):
 
 @op("resize2d")
 class Resize2d(OpDef):
-    """x at another height and width; positions outside are clamped to the edge."""
+    """x at another height and width; positions outside are clamped to the edge.
+
+    Scales and positions are f32 numbers, as in the runtimes: whether 17 / 1.7 is below 10 decides what NEAREST reads.
+    """
 
     x = Operand(rank=4)
     size = Attr(INTS, at_least=1, doc="height, width")
