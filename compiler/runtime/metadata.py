@@ -1,4 +1,4 @@
-"""What a compiled library says about itself: the schema of its JSON, its writing, and its reading with all fields checked.
+"""What a compiled library says about itself: the schema of its JSON, how it is written, and how it is read and checked.
 
 The compiler writes these facts into the library and `PREFIX_metadata()` returns them. The text is canonical (sorted
 keys, no spaces, ASCII), so equal facts give equal bytes.
