@@ -98,19 +98,27 @@ class Graph:
         self.constants: list[Value] = []
         self.meta: dict[str, Any] = {}
         self._names: set[str] = set()
-        self._suffix: dict[str, int] = {}
 
     # -- construction ---------------------------------------------------------------------------------------------
 
     def unique_name(self, wanted: str) -> str:
-        """`wanted`, or it with the first free numeric suffix; the name is taken from then on."""
+        """`wanted`, or it with a free numeric suffix; the name is taken from then on.
+
+        Depends on the names taken now and on nothing that was there before, so that a graph read back from its text
+        is continued with the same names. Logarithmic in the number of suffixes taken.
+        """
         name = wanted or "v"
         if name in self._names:
-            count = self._suffix.get(name, 0)
-            while f"{name}.{count + 1}" in self._names:
-                count += 1
-            self._suffix[name] = count + 1
-            name = f"{name}.{count + 1}"
+            taken, free = 0, 1
+            while f"{name}.{free}" in self._names:
+                taken, free = free, 2 * free
+            while free - taken > 1:
+                middle = (taken + free) // 2
+                if f"{name}.{middle}" in self._names:
+                    taken = middle
+                else:
+                    free = middle
+            name = f"{name}.{free}"
         self._names.add(name)
         return name
 
@@ -295,7 +303,6 @@ class Graph:
         other = Graph(self.name)
         other.meta = json.loads(json.dumps(self.meta))
         other._names = set(self._names)
-        other._suffix = dict(self._suffix)
         mapping: dict[int, Value] = {}
 
         def copy(value: Value) -> Value:

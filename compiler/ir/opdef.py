@@ -227,12 +227,15 @@ class Layouts(enum.Enum):
 
     PLAIN: row-major everywhere. SAME: operands and results share one layout, whichever. IMAGE: the first operand, a
     residual operand and the result are images that may be channel-blocked, each for itself; all others are row-major.
-    CONVERT: any layout to any layout.
+    BROADCAST: row-major everywhere; or the result is channel-blocked and every operand too, with the result's number of
+    channels, but for operands of one element, which stay row-major. So numpy's broadcasting also holds between the
+    physical arrays. CONVERT: any layout to any layout.
     """
 
     PLAIN = "plain"
     SAME = "same"
     IMAGE = "image"
+    BROADCAST = "broadcast"
     CONVERT = "convert"
 
 

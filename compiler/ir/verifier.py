@@ -70,11 +70,25 @@ def _verify_layouts(graph: Graph, node: Node) -> None:
         if len({v.type.layout for v in images}) > 1:
             raise _fault(graph, node, f"{node.op.name} takes and gives one layout")
         return
+    if rule is Layouts.BROADCAST:
+        _verify_broadcast(graph, node)
+        return
     for index, value in enumerate((*node.inputs, *node.outputs)):
         is_operand = index < len(node.inputs)
         free = rule is Layouts.IMAGE and (not is_operand or node.op.operand_name(index) in node.op.image_operands)
         if not free and not value.type.layout.is_plain:
             raise _fault(graph, node, f"{node.op.name} takes %{value.name} row-major only, not {value.type.layout}")
+
+
+def _verify_broadcast(graph: Graph, node: Node) -> None:
+    result = node.output.type
+    for value in node.inputs:
+        wanted = Layout() if value.type.elements == 1 else result.layout
+        if value.type.layout != wanted:
+            words = str(wanted) or "row-major"
+            raise _fault(graph, node, f"{node.op.name} takes %{value.name} as {words} here")
+        if not wanted.is_plain and value.type.shape[1] != result.shape[1]:
+            raise _fault(graph, node, f"{node.op.name} cannot broadcast the channels of %{value.name} in {wanted}")
 
 
 def _place(graph: Graph, node: Node) -> Location:

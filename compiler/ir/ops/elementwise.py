@@ -240,32 +240,32 @@ class Binary(OpDef):
         return outputs[0].elements
 
 
-@op("add")
+@op("add", layouts=Layouts.BROADCAST)
 class Add(Binary):
     """a + b."""
 
 
-@op("sub")
+@op("sub", layouts=Layouts.BROADCAST)
 class Sub(Binary):
     """a - b."""
 
 
-@op("mul")
+@op("mul", layouts=Layouts.BROADCAST)
 class Mul(Binary):
     """a * b."""
 
 
-@op("div")
+@op("div", layouts=Layouts.BROADCAST)
 class Div(Binary):
     """a / b; integers truncate toward zero, and one divided by zero is zero."""
 
 
-@op("maximum")
+@op("maximum", layouts=Layouts.BROADCAST)
 class Maximum(Binary):
     """The larger of a and b; NaN if either is."""
 
 
-@op("minimum")
+@op("minimum", layouts=Layouts.BROADCAST)
 class Minimum(Binary):
     """The smaller of a and b; NaN if either is."""
 
