@@ -1,0 +1,140 @@
+"""Buffer program to LLVM module: one function a step, and `net`, which calls them in order."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+import numpy as np
+from llvmlite import ir
+
+from sqzc.backends.llvm.emit import I8, I32, I64, PTR, VOID, Emitter, Val
+from sqzc.backends.llvm.family import Args, Family
+from sqzc.plan.memory import align
+from sqzc.plan.program import Program, Role, Step
+from sqzc.target import Target
+
+CONSTANTS = "sqzc_constants"
+BARRIER = "sqz_barrier"
+NET = "net"
+
+
+@dataclass(frozen=True)
+class ConstantPool:
+    """All constants of a program as one read-only block; `offsets` are bytes from its 64-byte aligned start."""
+
+    parts: tuple[tuple[int, bytes], ...]
+    offsets: dict[str, int]
+    bytes: int
+
+
+def constant_pool(program: Program) -> ConstantPool:
+    """Lays out the constants in program order; equal arrays are stored once."""
+    offsets: dict[str, int] = {}
+    known: dict[str, int] = {}
+    parts: list[tuple[int, bytes]] = []
+    at = 0
+    for name, constant in program.constants.items():
+        if constant.sha not in known:
+            data = np.ascontiguousarray(constant.data).tobytes()
+            known[constant.sha] = at
+            parts.append((at, data))
+            at = align(at + max(len(data), 1))
+        offsets[name] = known[constant.sha]
+    return ConstantPool(tuple(parts), offsets, at)
+
+
+def step_symbol(index: int, step: Step) -> str:
+    """Symbol of a step's kernel: its number, kernel and source names, so that profilers map code to layers."""
+    words = "_".join((step.kernel, *(step.sources[-2:] or step.writes)))
+    return f"k{index:03d}_{re.sub('[^A-Za-z0-9]+', '_', words)}"[:100]
+
+
+def generate(program: Program, families: dict[str, Family], target: Target) -> ir.Module:
+    """The module of kernels and `net`; constants are an external symbol."""
+    return _Generator(program, families, target).run()
+
+
+class _Generator:
+    def __init__(self, program: Program, families: dict[str, Family], target: Target) -> None:
+        self.program, self.families, self.target = program, families, target
+        self.module = ir.Module("sqzc")
+        self.module.triple = target.triple
+        self.pool = constant_pool(program)
+
+    def run(self) -> ir.Module:
+        module = self.module
+        data = ir.GlobalVariable(module, ir.ArrayType(I8, max(self.pool.bytes, 1)), CONSTANTS)
+        data.linkage, data.global_constant, data.align = "external", True, 64
+        data.storage_class = ""
+        self.data = data
+        self.barrier = ir.Function(module, ir.FunctionType(VOID, [PTR, I32]), BARRIER)
+        kernels = [self.kernel(index, step) for index, step in enumerate(self.program.steps)]
+        self.net(kernels)
+        return module
+
+    def kernel(self, index: int, step: Step) -> ir.Function:
+        """One function over a range of work items."""
+        pointers = len(step.reads) + len(step.constants) + len(step.writes) + 1
+        function = ir.Function(
+            self.module, ir.FunctionType(VOID, [PTR] * pointers + [I64, I64]), step_symbol(index, step)
+        )
+        function.linkage = "internal"
+        function.attributes.add("noinline")
+        function.attributes.add("nounwind")
+        for argument in function.args[:pointers]:
+            argument.add_attribute("noalias")
+        builder = ir.IRBuilder(function.append_basic_block("entry"))
+        emitter = Emitter(builder, self.target)
+        first, second = len(step.reads), len(step.reads) + len(step.constants)
+        args = Args(
+            tuple(function.args[:first]),
+            tuple(function.args[first:second]),
+            tuple(function.args[second : pointers - 1]),
+            function.args[pointers - 1],
+            function.args[pointers],
+            function.args[pointers + 1],
+        )
+        self.families[step.kernel].emit(emitter, self.program, step, args)
+        emitter.b.ret_void()
+        return function
+
+    def net(self, kernels: list[ir.Function]) -> None:
+        """One image through all steps; every thread takes its share of each step's items."""
+        function = ir.Function(self.module, ir.FunctionType(VOID, [PTR, PTR, PTR, I32, I32, PTR]), NET)
+        function.linkage = "internal"
+        function.attributes.add("nounwind")
+        arena, inputs, outputs, thread, threads, sync = function.args
+        e = Emitter(ir.IRBuilder(function.append_basic_block("entry")), self.target)
+        b = e.b
+        wide_thread, wide_threads = b.zext(thread, I64), b.zext(threads, I64)
+        several = b.icmp_unsigned(">", threads, ir.Constant(I32, 1))
+        scratch_start = align(self.program.arena_bytes)
+        scratch_size = align(self.program.scratch_bytes)
+        scratch = e.at(arena, e.mul_add(wide_thread, scratch_size, scratch_start))
+        for index, (step, kernel) in enumerate(zip(self.program.steps, kernels, strict=True)):
+            if index:
+                with e.when(several):
+                    b.call(self.barrier, [sync, threads])
+            items = self.families[step.kernel].items(self.program, step)
+            begin = b.udiv(b.mul(wide_thread, e.i64(items)), wide_threads)
+            end = b.udiv(b.mul(b.add(wide_thread, e.i64(1)), e.i64(items)), wide_threads)
+            pointers = [self.pointer(e, name, arena, inputs, outputs) for name in step.reads]
+            pointers += [e.at(self.data, self.pool.offsets[name]) for name in step.constants]
+            pointers += [self.pointer(e, name, arena, inputs, outputs) for name in step.writes]
+            b.call(kernel, [*pointers, scratch, begin, end])
+        b.ret_void()
+
+    def pointer(self, e: Emitter, name: str, arena: Val, inputs: Val, outputs: Val) -> Val:
+        """Start of a buffer's memory."""
+        root, offset = self.program.root(name)
+        if root.role is Role.CONSTANT:
+            return e.at(self.data, self.pool.offsets[root.name] + offset)
+        if root.role is Role.ARENA:
+            return e.at(arena, root.offset + offset)
+        if root.role is Role.INPUT:
+            slot = e.at(inputs, 8 * self.program.inputs.index(root.name))
+        else:
+            number = next(i for i, (_, buf) in enumerate(self.program.outputs) if self.program.root(buf)[0] is root)
+            slot = e.at(outputs, 8 * number)
+        return e.at(e.b.load(slot, typ=PTR, align=8), offset)

@@ -1,0 +1,74 @@
+"""What a kernel family is: it recognises nodes, chooses a schedule, packs constants and emits code.
+
+select    graph node -> Selection: does the family take it, which borders does it need, at what cost
+finish    placed buffers -> schedule, packed constants, scratch (geometry is known only then)
+items     how many independent work items a step has; threads take ranges of them
+emit      the body of the kernel function for items begin..end
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar, Protocol, Self
+
+from sqzc.backends.llvm.emit import Emitter, Val
+from sqzc.diagnostics import ScheduleError
+from sqzc.ir.constant import Array
+from sqzc.ir.graph import Graph, Node
+from sqzc.plan.library import Finished, Selection
+from sqzc.plan.program import Program, Step
+from sqzc.target import Target
+
+
+@dataclass(frozen=True)
+class Args:
+    """Pointers of one kernel call, to element 0 of each buffer's memory, and its range of work items."""
+
+    reads: tuple[Val, ...]
+    constants: tuple[Val, ...]
+    writes: tuple[Val, ...]
+    scratch: Val
+    begin: Val
+    end: Val
+
+
+class Family(Protocol):
+    """One kernel family; stateless."""
+
+    name: ClassVar[str]
+
+    def select(self, graph: Graph, node: Node, target: Target) -> Selection | None:
+        """A selection when the family can run `node`, else None."""
+        ...
+
+    def finish(self, program: Program, step: Step, arrays: Mapping[str, Array], target: Target) -> Finished:
+        """Schedule and packed constants; `arrays` are the raw constants of the selection."""
+        ...
+
+    def items(self, program: Program, step: Step) -> int:
+        """Number of work items, each computable alone."""
+        ...
+
+    def emit(self, e: Emitter, program: Program, step: Step, args: Args) -> None:
+        """Appends the code for items args.begin to args.end."""
+        ...
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Base of schedule records: integer or word fields that print as `a=1.b=2` in a plan."""
+
+    def to_fields(self) -> dict[str, int | str]:
+        """The fields in declaration order."""
+        return {f.name: getattr(self, f.name) for f in fields(self)}
+
+    @classmethod
+    def from_fields(cls, given: Mapping[str, Any]) -> Self:
+        """The record; ScheduleError when a field is missing or unknown."""
+        known = {f.name for f in fields(cls)}
+        if set(given) != known:
+            raise ScheduleError(
+                f"{cls.__name__} with fields {', '.join(given) or 'none'}", expected=", ".join(sorted(known))
+            )
+        return cls(**given)

@@ -1,0 +1,1 @@
+"""Schedule records and their choosers, one module per kernel family."""

@@ -1,0 +1,111 @@
+"""Schedule of the direct convolution: register tile, loop order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from sqzc.backends.llvm.family import Schedule
+from sqzc.backends.llvm.problems import ConvProblem
+from sqzc.diagnostics import ScheduleError
+from sqzc.target import Target
+
+LOADS_PER_CYCLE = 2
+
+
+@dataclass(frozen=True)
+class DirectSchedule(Schedule):
+    """Register tile of `oc_vecs` channel blocks x `rows` x `cols` pixels; all accumulators stay in registers.
+
+    `flat`: rows of input and output follow each other without a gap, so the image is one long row. `order`: `oc` walks
+    all pixels before the next channel tile, `px` all channel tiles before the next row of pixels.
+    """
+
+    oc_vecs: int
+    rows: int
+    cols: int
+    flat: int
+    order: str
+
+    def check(self, problem: ConvProblem, target: Target) -> None:
+        """ScheduleError when the tile does not fit the registers or the image."""
+        wanted = registers(self.oc_vecs, self.rows * self.cols)
+        if wanted > target.vector_registers:
+            raise ScheduleError(
+                f"a tile of {self.oc_vecs} x {self.rows * self.cols} vectors would spill",
+                expected=f"at most {target.vector_registers} registers",
+                got=str(wanted),
+            )
+        height, width = extent(problem, bool(self.flat))
+        if self.rows > height or self.cols > width or self.oc_vecs > problem.oc_blocks:
+            raise ScheduleError(
+                f"a tile of {self.oc_vecs} x {self.rows} x {self.cols}",
+                expected=f"within {problem.oc_blocks} x {height} x {width}",
+            )
+
+
+def registers(oc_vecs: int, pixels: int) -> int:
+    """Vector registers of a tile: accumulators, one weight per channel block, and the broadcast pixel if shared."""
+    return oc_vecs * pixels + oc_vecs + (1 if oc_vecs > 1 else 0)
+
+
+def can_flatten(p: ConvProblem) -> bool:
+    """Whether consecutive output rows read and write consecutive memory."""
+    one = (p.kh, p.kw, p.sh, p.sw) == (1, 1, 1, 1) and p.pads == (0, 0, 0, 0)
+    gapless = p.x.row == p.iw * p.x.pixel and p.y.row == p.ow * p.y.pixel
+    return one and gapless and (p.r is None or p.r.row == p.ow * p.r.pixel)
+
+
+def extent(p: ConvProblem, flat: bool) -> tuple[int, int]:
+    """Rows and columns that tiles must cover."""
+    return (1, p.oh * p.ow) if flat else (p.oh, p.ow)
+
+
+def candidates(p: ConvProblem, target: Target) -> Iterator[DirectSchedule]:
+    """Every register tile that fits, both loop orders."""
+    flat = can_flatten(p)
+    height, width = extent(p, flat)
+    for oc_vecs in range(1, min(4, p.oc_blocks) + 1):
+        for rows in (1, 2, 3, 4) if not flat else (1,):
+            for cols in range(1, min(width, 28) + 1):
+                fits = registers(oc_vecs, rows * cols) <= target.vector_registers and rows <= height
+                # Rows are stacked only where one row cannot fill the registers.
+                if fits and (rows == 1 or cols == width or cols <= 4):
+                    for order in ("oc", "px"):
+                        yield DirectSchedule(oc_vecs, rows, cols, int(flat), order)
+
+
+def predict(p: ConvProblem, s: DirectSchedule, target: Target) -> float:
+    """Cycles of the whole convolution on one core."""
+    height, width = extent(p, bool(s.flat))
+    pixels = s.rows * s.cols
+    oc_tiles = -(-p.oc_blocks // s.oc_vecs)
+    px_tiles = -(-height // s.rows) * -(-width // s.cols)
+    tiles = p.n * oc_tiles * px_tiles
+    depth = p.ic_padded * p.kh * p.kw
+    accumulators = s.oc_vecs * pixels
+    fma = accumulators / target.fma_ports
+    # Fewer chains than latency x ports leave the multipliers idle.
+    fma = max(fma, 4.0)
+    loads = (s.oc_vecs + (pixels if s.oc_vecs > 1 else accumulators)) / LOADS_PER_CYCLE
+    inner = max(fma, loads)
+    # Start and end of a tile: bias, activation, store; and the loop's own instructions.
+    edge = accumulators * 1.5 + 12 + 2.0 * (p.ic_padded // p.lanes) * p.kh * (p.kw if p.lanes > 1 else 1)
+    weights = depth * p.oc_blocks * target.vector_bytes
+    image = p.ic_padded * p.ih * p.iw * 4
+    if s.order == "oc":
+        streamed, kept = oc_tiles * image + weights, depth * s.oc_vecs * target.vector_bytes
+    else:
+        bands = -(-height // s.rows) if not s.flat else px_tiles
+        streamed, kept = bands * weights + image, image // max(height, 1) * (s.rows + p.kh)
+    far = 1.0 if weights + image <= target.l2_bytes else 2.0
+    spill = 1.0 if kept <= target.l2_bytes else 3.0
+    traffic = p.n * streamed * far * spill / 48
+    return tiles * (depth * inner + edge) + 0.3 * traffic
+
+
+def choose(p: ConvProblem, target: Target) -> DirectSchedule:
+    """The candidate with the lowest prediction; ties go to the first in a fixed order."""
+    best = min(candidates(p, target), key=lambda s: predict(p, s, target))
+    best.check(p, target)
+    return best

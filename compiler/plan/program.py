@@ -1,0 +1,163 @@
+"""Buffers, steps and the program made of them."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqzc.ir.constant import Constant
+from sqzc.ir.opdef import OpDef
+from sqzc.ir.types import TensorType
+
+ALIGN = 64
+
+Border = tuple[int, int, int, int]
+NO_BORDER: Border = (0, 0, 0, 0)
+ScheduleFields = Mapping[str, int | str]
+
+
+class Role(enum.Enum):
+    """Where a buffer's memory comes from.
+
+    INPUT and OUTPUT: the caller's arrays, row-major. CONSTANT: read-only data of the library. ARENA: the workspace.
+    VIEW: part or all of another buffer.
+    """
+
+    INPUT = "input"
+    OUTPUT = "output"
+    CONSTANT = "constant"
+    ARENA = "arena"
+    VIEW = "view"
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """Distances within a rank-4 image buffer, in elements.
+
+    Element (n, c, h, w) of a channel-blocked buffer with block k lies at origin + n * image + (c // k) * plane +
+    h * row + w * pixel + c % k; of a row-major one at origin + n * image + c * plane + h * row + w * pixel.
+    """
+
+    origin: int
+    image: int
+    plane: int
+    row: int
+    pixel: int
+
+
+@dataclass(frozen=True)
+class Buffer:
+    """A tensor in memory.
+
+    `border` is the number of zero pixels kept above, left of, below and right of every channel plane. `offset` is in
+    bytes from the start of the arena, or of the parent for a view. `channel` is the first channel of the parent that a
+    view covers. `live` are the first and last steps that touch the memory (-1 before the first, len(steps) after the
+    last).
+    """
+
+    name: str
+    type: TensorType
+    role: Role
+    border: Border = NO_BORDER
+    parent: str = ""
+    channel: int = 0
+    offset: int = 0
+    live: tuple[int, int] = (0, 0)
+
+    @property
+    def bytes(self) -> int:
+        """Bytes from the first to past the last element, border and unused lanes included."""
+        if self.type.rank != 4 or self.border == NO_BORDER:
+            return self.type.physical_bytes
+        top, left, bottom, right = self.border
+        n, c, h, w = self.type.shape
+        block = self.type.layout.block or 1
+        return n * -(-c // block) * (h + top + bottom) * (w + left + right) * block * self.type.dtype.item_bytes
+
+    @property
+    def geometry(self) -> Geometry:
+        """Distances of a rank-4 buffer that is not a view of channels; see `Program.geometry` for those."""
+        return image_geometry(self.type, self.border)
+
+
+def image_geometry(type_: TensorType, border: Border) -> Geometry:
+    """Distances within a rank-4 buffer of its own memory."""
+    top, left, bottom, right = border
+    _, c, h, w = type_.shape
+    block = type_.layout.block or 1
+    pixel = block
+    row = (w + left + right) * pixel
+    plane = (h + top + bottom) * row
+    return Geometry(top * row + left * pixel, -(-c // block) * plane, plane, row, pixel)
+
+
+@dataclass(frozen=True)
+class Step:
+    """One kernel call.
+
+    `ops` are the graph ops it stands for, in order, and `facts` what the kernel must know that neither they nor the
+    buffers say (such as the size of a packed filter). `scratch` is private memory per thread in bytes. `schedule` is
+    read by the kernel's family alone.
+    """
+
+    kernel: str
+    ops: tuple[OpDef, ...]
+    reads: tuple[str, ...]
+    constants: tuple[str, ...]
+    writes: tuple[str, ...]
+    facts: ScheduleFields = field(default_factory=dict)
+    schedule: ScheduleFields = field(default_factory=dict)
+    scratch: int = 0
+    sources: tuple[str, ...] = ()
+    flops: int = 0
+
+
+@dataclass
+class Program:
+    """A straight line of steps over placed buffers.
+
+    `arena_bytes` is the workspace without scratch; `bound_bytes` the largest set of arena bytes live at one step,
+    below which no placement can go; `scratch_bytes` the largest scratch of any step, wanted once per thread.
+    """
+
+    name: str
+    target: str
+    buffers: dict[str, Buffer] = field(default_factory=dict)
+    constants: dict[str, Constant] = field(default_factory=dict)
+    steps: list[Step] = field(default_factory=list)
+    inputs: list[str] = field(default_factory=list)
+    outputs: list[tuple[str, str]] = field(default_factory=list)
+    meta: dict[str, Any] = field(default_factory=dict)
+    arena_bytes: int = 0
+    bound_bytes: int = 0
+
+    @property
+    def scratch_bytes(self) -> int:
+        """Private bytes that every thread needs."""
+        return max((step.scratch for step in self.steps), default=0)
+
+    def root(self, name: str) -> tuple[Buffer, int]:
+        """The buffer that owns the memory of `name`, and the byte offset of `name` within it."""
+        buffer, offset = self.buffers[name], 0
+        while buffer.role is Role.VIEW:
+            offset += buffer.offset
+            buffer = self.buffers[buffer.parent]
+        return buffer, offset
+
+    def geometry(self, name: str) -> Geometry:
+        """Distances of a rank-4 buffer; a channel view has those of its parent."""
+        buffer = self.buffers[name]
+        if buffer.role is Role.VIEW and self.is_slice(name):
+            parent = self.geometry(buffer.parent)
+            return Geometry(parent.origin, parent.image, parent.plane, parent.row, parent.pixel)
+        return buffer.geometry
+
+    def is_slice(self, name: str) -> bool:
+        """Whether the buffer is a channel slice of another one (as opposed to another shape of the same memory)."""
+        buffer = self.buffers[name]
+        if buffer.role is not Role.VIEW:
+            return False
+        parent = self.buffers[buffer.parent]
+        return parent.type.rank == 4 and buffer.type.rank == 4 and parent.type.shape[2:] == buffer.type.shape[2:]
