@@ -1,0 +1,19 @@
+"""Every lifting function, registered by importing its module."""
+
+from __future__ import annotations
+
+from sqzc.frontends.caffe2 import (  # noqa: F401
+    ops_binary,
+    ops_conv,
+    ops_elementwise,
+    ops_fill,
+    ops_matrix,
+    ops_norm,
+    ops_pool,
+    ops_reduce,
+    ops_resize,
+    ops_shape,
+)
+from sqzc.frontends.caffe2.table import table
+
+__all__ = ["table"]
