@@ -87,15 +87,22 @@ def open_picture(picture: Picture) -> Image.Image:
         drawn: Image.Image = pillow.fromarray(_check_pixels(picture))
         return drawn
     if isinstance(picture, pillow.Image):
-        image, location = picture, Location(place="the picture given")
-    elif isinstance(picture, str | os.PathLike):
-        image, location = _open_file(pillow, Path(picture)), Location(str(picture))
-    else:
-        raise InputTypeError(
-            "this is no picture",
-            expected="a path, a PIL image, or a uint8 RGB array [height, width, 3]",
-            got=type(picture).__name__,
-        )
+        return _upright_rgb(picture, Location(place="the picture given"))
+    if isinstance(picture, str | os.PathLike):
+        location = Location(str(picture))
+        with _open_file(pillow, Path(picture), location) as image:
+            return _upright_rgb(image, location)
+    raise InputTypeError(
+        "this is no picture",
+        expected="a path, a PIL image, or a uint8 RGB array [height, width, 3]",
+        got=type(picture).__name__,
+    )
+
+
+def _upright_rgb(image: Image.Image, location: Location) -> Image.Image:
+    """A decoded copy of `image`, once its size is known to be bearable."""
+    from PIL import ImageOps
+
     if image.width * image.height > MAX_PIXELS:
         raise FileError(
             "the picture is too large",
@@ -103,12 +110,10 @@ def open_picture(picture: Picture) -> Image.Image:
             expected=f"at most {MAX_PIXELS} pixels",
             got=f"{image.width} x {image.height}",
         )
-    from PIL import ImageOps
-
     try:
         upright: Image.Image = ImageOps.exif_transpose(image)
         return upright.convert("RGB")
-    except (OSError, ValueError, SyntaxError, EOFError) as error:
+    except Exception as error:  # damaged files make Pillow's decoders raise most kinds, struct.error among them
         raise FileError(f"the picture cannot be decoded: {error}", location=location) from error
 
 
@@ -213,8 +218,8 @@ def _check_pixels(pixels: npt.NDArray[Any]) -> Pixels:
     return pixels
 
 
-def _open_file(pillow: Any, path: Path) -> Image.Image:
-    location = Location(str(path))
+def _open_file(pillow: Any, path: Path, location: Location) -> Image.Image:
+    """The picture with its header read and nothing decoded; the caller closes it."""
     try:
         image: Image.Image = pillow.open(path, formats=FORMATS)
     except (pillow.DecompressionBombError, pillow.DecompressionBombWarning) as error:
@@ -225,7 +230,7 @@ def _open_file(pillow: Any, path: Path) -> Image.Image:
         raise FileError(
             "the file is no picture that can be decoded", location=location, expected=f"one of {', '.join(FORMATS)}"
         ) from error
-    except (OSError, ValueError, SyntaxError) as error:
+    except Exception as error:  # as in _upright_rgb
         raise FileError(f"the picture cannot be opened: {error}", location=location) from error
     return image
 
