@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from sqzc.backends.llvm.family import Family
 from sqzc.backends.llvm.kernels.conv_direct import ConvDirect
+from sqzc.backends.llvm.kernels.conv_winograd import ConvWinograd
 from sqzc.backends.llvm.kernels.copy import ClearBorder, CopyImage
 from sqzc.backends.llvm.kernels.pool import AvgPoolBlocked, MaxPoolBlocked
 from sqzc.backends.llvm.kernels.softmax import SoftmaxRows
@@ -18,6 +19,7 @@ from sqzc.plan.program import Program, Step
 from sqzc.target import Target
 
 FAMILIES: tuple[Family, ...] = (
+    ConvWinograd(),
     ConvDirect(),
     MaxPoolBlocked(),
     AvgPoolBlocked(),
