@@ -233,6 +233,11 @@ class Graph:
         self._names.discard(value.name)
         value.name = self.unique_name(wanted)
 
+    def set_layout(self, value: Value, layout: Layout) -> None:
+        """Changes the memory layout of a node's result; its users must take it or be changed too."""
+        assert value.producer is not None, f"the layout of %{value.name} is not a node's choice"
+        value.type = value.type.with_layout(layout)
+
     def sort(self) -> None:
         """Restores a topological order, keeping the present one where it already is."""
         position = {id(node): index for index, node in enumerate(self.nodes)}

@@ -1,0 +1,104 @@
+"""Small helpers that passes share: replacing nodes with names kept, and questions about constants."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from sqzc.ir.constant import Array, Constant
+from sqzc.ir.graph import Graph, Node, Value
+from sqzc.ir.opdef import OpDef
+from sqzc.ir.ops import elementwise, nn
+
+Weighted = nn.Conv2d | nn.ConvTranspose2d | nn.Linear
+"""Ops with operands x, w and bias and an activation of their own."""
+
+
+def fused_source(final: Value, *absorbed: Value) -> tuple[str, ...]:
+    """Source names of a value that stands for `final` and has taken the `absorbed` ones in.
+
+    Oldest first; the names of `final` come last, because it is their value that the result has.
+    """
+    names = dict.fromkeys(name for value in absorbed for name in value.source if name not in final.source)
+    return (*names, *final.source)
+
+
+def replace_node(
+    graph: Graph, node: Node, op: OpDef, inputs: Sequence[Value], *, absorbed: Sequence[Value] = ()
+) -> Node:
+    """Puts `op` in the place of a node with one result; the result keeps its name, layout and source names."""
+    old = node.output
+    name = old.name
+    graph.rename(old, f"{name}.old")
+    fresh = graph.insert(
+        op,
+        inputs,
+        names=[name],
+        sources=[fused_source(old, *absorbed)],
+        before=node,
+        types=[old.type] if not old.type.layout.is_plain else None,
+    )
+    graph.replace_uses(old, fresh.output)
+    graph.erase(node)
+    return fresh
+
+
+def forward(graph: Graph, node: Node, value: Value) -> None:
+    """Lets `value` stand for the one result of `node`, which goes away."""
+    old = node.output
+    value.source = fused_source(old, value)
+    graph.replace_uses(old, value)
+    graph.erase(node)
+
+
+def erase_unused(graph: Graph, *values: Value | None) -> None:
+    """Erases the producers of values that nobody reads any more, and the constants among them."""
+    for value in values:
+        if value is None or graph.is_used(value):
+            continue
+        if value.producer is not None:
+            if any(graph.is_used(result) for result in value.producer.outputs):
+                continue
+            inputs = list(dict.fromkeys(value.producer.inputs))
+            graph.erase(value.producer)
+            erase_unused(graph, *inputs)
+        elif value.is_constant and any(value is known for known in graph.constants):
+            graph.erase_constant(value)
+
+
+def with_bias(graph: Graph, node: Node, weight: Array, bias: Array) -> list[Value]:
+    """The operands of a conv2d, conv_transpose2d or linear with other weights, added as constants of the old names."""
+    x, w, *rest = node.inputs
+    assert w.constant is not None
+    symbol = w.constant.symbol
+    fresh = graph.add_constant(Constant(symbol, weight), source=w.source)
+    if rest and rest[0].constant is not None:
+        old = rest[0]
+        added = graph.add_constant(Constant(rest[0].constant.symbol, bias), source=old.source)
+    else:
+        added = graph.add_constant(Constant(f"{symbol}_bias", bias))
+    return [x, fresh, added, *rest[1:]]
+
+
+def constant_operand(node: Node) -> tuple[Value, Value] | None:
+    """(other operand, constant operand) of a binary node with exactly one constant operand."""
+    if not isinstance(node.op, elementwise.Binary):
+        return None
+    a, b = node.inputs
+    if a.is_constant == b.is_constant:
+        return None
+    return (b, a) if a.is_constant else (a, b)
+
+
+def rounded(values: Array, dtype: np.dtype[np.generic]) -> Array | None:
+    """float64 results rounded once to `dtype`; None when one of them leaves its range."""
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+        result = np.asarray(values).astype(dtype)
+    return result if bool(np.isfinite(result).all()) else None
+
+
+def label(value: Value) -> str:
+    """A value in a note or a rewrite's description: its SSA name, with its source name where that differs."""
+    source = value.source[-1] if value.source else value.name
+    return f"%{value.name}" if source == value.name else f"%{value.name} ('{source}')"
