@@ -76,9 +76,6 @@ _C_TYPES = {
     "i32": "int32_t",
     "i64": "int64_t",
     "u8": "uint8_t",
-    "u16": "uint16_t",
-    "u32": "uint32_t",
-    "u64": "uint64_t",
     "bool": "uint8_t",
 }
 """How an element of each dtype is declared in C; the keys are the dtypes that metadata may name."""

@@ -27,9 +27,6 @@ _NUMPY_NAMES = {
     "i32": "int32",
     "i64": "int64",
     "u8": "uint8",
-    "u16": "uint16",
-    "u32": "uint32",
-    "u64": "uint64",
     "bool": "bool",
 }
 
@@ -190,7 +187,7 @@ def _shape_hint(info: TensorInfo, shape: tuple[int, ...]) -> str | None:
     """What to write instead, for the commonest mistakes with pictures."""
     if shape == info.shape[1:]:
         return "add the batch dimension: x[np.newaxis]"
-    if info.layout == "nchw" and len(info.shape) == 4:
+    if info.layout in ("nchw", "") and len(info.shape) == 4:
         channels, height, width = info.shape[1:]
         if shape == (height, width, channels):
             return "channels come first: np.ascontiguousarray(x.transpose(2, 0, 1)[np.newaxis])"

@@ -11,8 +11,10 @@ from pathlib import Path
 import pytest
 
 from sqzc.diagnostics import UsageError
-from sqzc.runtime.abi import FUNCTION_NAMES, Status, check_prefix, header, identifier, strerror_text
-from sqzc.runtime.metadata import Metadata
+from sqzc.ir.types import DType
+from sqzc.runtime.abi import DTYPES, FUNCTION_NAMES, Status, check_prefix, header, identifier, strerror_text
+from sqzc.runtime.metadata import Metadata, TensorMeta
+from sqzc.runtime.tensor import TensorInfo
 
 MakeMetadata = Callable[..., Metadata]
 
@@ -38,6 +40,13 @@ def test_status_codes_are_the_published_ones() -> None:
     }
     texts = [strerror_text(status) for status in Status]
     assert len(set(texts)) == len(texts)
+
+
+def test_element_types_are_spelt_as_in_the_ir() -> None:
+    assert set(DTYPES) == {dtype.value for dtype in DType}
+    for dtype in DType:
+        meta: TensorMeta = {"name": "x", "shape": [1], "dtype": dtype.value, "layout": ""}
+        assert TensorInfo.from_metadata(meta).dtype == dtype.numpy
 
 
 def test_the_text_about_the_cpu_names_the_features() -> None:
