@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -50,14 +51,20 @@ def step_symbol(index: int, step: Step) -> str:
     return f"k{index:03d}_{re.sub('[^A-Za-z0-9]+', '_', words)}"[:100]
 
 
-def generate(program: Program, families: dict[str, Family], target: Target) -> ir.Module:
-    """The module of kernels and `net`; constants are an external symbol."""
-    return _Generator(program, families, target).run()
+def generate(
+    program: Program, families: Mapping[str, Family], target: Target, *, probes: bool = False
+) -> ir.Module:
+    """The module of kernels and `net`; constants are an external symbol.
+
+    With `probes`, `net` is for one thread and takes for `sync` an array of steps + 1 64-bit integers, where it stores
+    the CPU's cycle counter before the first step and after every step.
+    """
+    return _Generator(program, families, target, probes).run()
 
 
 class _Generator:
-    def __init__(self, program: Program, families: dict[str, Family], target: Target) -> None:
-        self.program, self.families, self.target = program, families, target
+    def __init__(self, program: Program, families: Mapping[str, Family], target: Target, probes: bool) -> None:
+        self.program, self.families, self.target, self.probes = program, families, target, probes
         self.module = ir.Module("sqzc")
         self.module.triple = target.triple
         self.pool = constant_pool(program)
@@ -113,7 +120,9 @@ class _Generator:
         scratch_size = align(self.program.scratch_bytes)
         scratch = e.at(arena, e.mul_add(wide_thread, scratch_size, scratch_start))
         for index, (step, kernel) in enumerate(zip(self.program.steps, kernels, strict=True)):
-            if index:
+            if self.probes:
+                self.probe(e, sync, index)
+            elif index:
                 with e.when(several):
                     b.call(self.barrier, [sync, threads])
             items = self.families[step.kernel].items(self.program, step)
@@ -123,7 +132,14 @@ class _Generator:
             pointers += [e.at(self.data, self.pool.offsets[name]) for name in step.constants]
             pointers += [self.pointer(e, name, arena, inputs, outputs) for name in step.writes]
             b.call(kernel, [*pointers, scratch, begin, end])
+        if self.probes:
+            self.probe(e, sync, len(kernels))
         b.ret_void()
+
+    def probe(self, e: Emitter, sync: Val, index: int) -> None:
+        """Stores the cycle counter."""
+        counter = e.b.call(e.intrinsic("llvm.readcyclecounter", I64, []), [])
+        e.store(counter, sync, 8 * index, align=8)
 
     def pointer(self, e: Emitter, name: str, arena: Val, inputs: Val, outputs: Val) -> Val:
         """Start of a buffer's memory."""
