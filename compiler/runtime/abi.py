@@ -52,6 +52,7 @@ class Status(enum.IntEnum):
     ERR_MEMORY = 4
     ERR_CPU = 5
     ERR_THREAD_START = 6
+    ERR_ALIGN = 7
 
 
 UNKNOWN_STATUS_TEXT = "unknown status code"
@@ -65,6 +66,7 @@ _TEXTS = {
     Status.ERR_MEMORY: "out of memory",
     Status.ERR_CPU: "this CPU lacks a feature that the library was compiled for",
     Status.ERR_THREAD_START: "a worker thread could not be started",
+    Status.ERR_ALIGN: f"the workspace is not aligned to {WORKSPACE_ALIGNMENT} bytes",
 }
 
 _C_TYPES = {

@@ -37,6 +37,7 @@ def test_status_codes_are_the_published_ones() -> None:
         "ERR_MEMORY": 4,
         "ERR_CPU": 5,
         "ERR_THREAD_START": 6,
+        "ERR_ALIGN": 7,
     }
     texts = [strerror_text(status) for status in Status]
     assert len(set(texts)) == len(texts)
