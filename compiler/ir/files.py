@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
@@ -13,7 +13,7 @@ import safetensors.numpy
 from safetensors import SafetensorError, safe_open
 
 from sqzc.diagnostics import FileError, Location
-from sqzc.ir.constant import Array
+from sqzc.ir.constant import Array, Constant
 from sqzc.ir.graph import Graph
 from sqzc.ir.lexer import MAX_TEXT
 from sqzc.ir.parser import parse_graph
@@ -52,14 +52,26 @@ def write_text(path: Path, text: str) -> None:
         handle.write(text.encode())
 
 
+def read_text(path: Path) -> str:
+    """The text of a file that may hold text IR; FileError when it cannot be read or is too large or no text."""
+    try:
+        if path.stat().st_size > MAX_TEXT:
+            raise FileError(f"{path} is too large for text IR", expected=f"at most {MAX_TEXT} bytes")
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise FileError(f"cannot read {path}", got=error.strerror) from None
+    except UnicodeDecodeError:
+        raise FileError(f"{path} is not text IR", expected="UTF-8 text") from None
+
+
 def weights_of(*graphs: Graph) -> dict[str, Array]:
     """The arrays that the text of the graphs leaves out, by key."""
-    found: dict[str, Array] = {}
-    for graph in graphs:
-        for value in graph.constants:
-            if value.constant is not None and not value.constant.is_inline:
-                found[value.constant.key] = value.constant.data
-    return found
+    return stored_arrays(v.constant for graph in graphs for v in graph.constants if v.constant is not None)
+
+
+def stored_arrays(constants: Iterable[Constant]) -> dict[str, Array]:
+    """The arrays of those constants that do not stand in the text, by key."""
+    return {constant.key: constant.data for constant in constants if not constant.is_inline}
 
 
 def save_weights(path: Path, arrays: Mapping[str, Array]) -> None:
@@ -77,24 +89,18 @@ def save_graph(graph: Graph, path: Path, *, weights: bool = True) -> None:
 
 def load_graph(path: Path) -> Graph:
     """Reads a `.sqz` file; weights come from `<stem>.safetensors` or `weights.safetensors` in its own folder."""
-    try:
-        if path.stat().st_size > MAX_TEXT:
-            raise FileError(f"{path} is too large for text IR", expected=f"at most {MAX_TEXT} bytes")
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise FileError(f"cannot read {path}", got=error.strerror) from None
-    except UnicodeDecodeError:
-        raise FileError(f"{path} is not text IR", expected="UTF-8 text") from None
     files = [path.with_suffix(".safetensors"), path.parent / SHARED_WEIGHTS]
-    return parse_graph(text, _Store([file for file in files if file.is_file()]), str(path))
+    return parse_graph(read_text(path), WeightStore(files), str(path))
 
 
-class _Store:
-    """Looks constants up in weights files, reading only those asked for."""
+class WeightStore:
+    """Looks constants up in those of the weights files that exist, reading only the arrays asked for."""
 
-    def __init__(self, files: list[Path]) -> None:
+    def __init__(self, files: Iterable[Path]) -> None:
         self.handles = []
         for file in files:
+            if not file.is_file():
+                continue
             if file.stat().st_size > MAX_WEIGHTS:
                 raise FileError(f"{file} is too large", expected=f"at most {MAX_WEIGHTS} bytes")
             try:

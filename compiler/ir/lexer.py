@@ -13,16 +13,16 @@ MAX_TEXT = 64 << 20
 _TOKENS = re.compile(
     r"""(?P<space>[ \t\r\n]+|\#[^\n]*|//[^\n]*)
       | (?P<string>"(?:[^"\\\n]|\\.)*")
-      | (?P<number>[-+]?(?:[0-9]+x[0-9x]+|(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?|inf\b|nan\b))
+      | (?P<number>[-+]?(?:[0-9]+x[0-9x]+|(?:[0-9]+(?:\.(?!\.)[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?)|[-+](?:inf|nan)\b)
       | (?P<word>[A-Za-z_][A-Za-z0-9_./-]*)
-      | (?P<punct>[%@(){}\[\],:=])""",
+      | (?P<punct>->|\.\.|[%@(){}\[\],:=])""",
     re.VERBOSE,
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Token:
-    """One word of the text; `kind` is string, number, word, punct or end."""
+    """One word of the text; `kind` is string, number, word, punct or end. Without a sign `inf` and `nan` are words."""
 
     kind: str
     text: str
@@ -30,11 +30,16 @@ class Token:
     column: int
 
 
+def lines_of(text: str) -> list[str]:
+    """The lines as `Token.line` counts them, from 1: a newline ends a line and nothing else does."""
+    return [line.rstrip("\r") for line in text.split("\n")]
+
+
 def error_at(message: str, text: str, token: Token, file: str, **more: str | None) -> ParseError:
     """A ParseError that shows the line with a caret below the token."""
-    lines = text.splitlines()
-    shown = lines[token.line - 1] if token.line <= len(lines) else ""
-    caret = " " * (token.column - 1) + "^"
+    shown = lines_of(text)[token.line - 1]
+    # Tabs stay tabs, so that the caret stands right however wide they are shown.
+    caret = "".join("\t" if c == "\t" else " " for c in shown[: token.column - 1]) + "^"
     location = Location(file, f"line {token.line}, column {token.column}\n      {shown}\n      {caret}")
     return ParseError(message, location=location, **more)
 

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import numpy as np
 
 from sqzc.ir.constant import Array, Constant
 from sqzc.ir.graph import Graph, Node, Value
-from sqzc.ir.opdef import show_float
+from sqzc.ir.opdef import OpDef, show_float
 
 _BARE = re.compile(r"[A-Za-z_][A-Za-z0-9_./-]*")
 
@@ -41,41 +43,49 @@ def _show_number(x: np.floating) -> str:
     return text if len(text) <= 24 else np.format_float_scientific(x, unique=True, trim="0")
 
 
-def print_constant(value: Value, constant: Constant) -> str:
-    """One `const` line."""
-    head = f"const {symbol('%', value.name)} = "
-    if constant.is_inline:
-        body = show_values(constant.data)
-        if constant.symbol != value.name:
-            body = f"{symbol('@', constant.symbol)} {body}"
-        text = f"{head}{body} : {value.type}"
-    else:
-        text = f"{head}{symbol('@', constant.symbol)} : {value.type} sha={constant.sha}"
-    return text + _show_source(value)
+def print_constant(name: str, constant: Constant) -> str:
+    """One `const` line without source names."""
+    head = f"const {symbol('%', name)} = "
+    if not constant.is_inline:
+        return f"{head}{symbol('@', constant.symbol)} : {constant.type} sha={constant.sha}"
+    body = show_values(constant.data)
+    if constant.symbol != name:
+        body = f"{symbol('@', constant.symbol)} {body}"
+    return f"{head}{body} : {constant.type}"
 
 
-def _show_source(value: Value) -> str:
-    return "".join(f" @{json.dumps(name)}" for name in value.source)
+def show_sources(names: Iterable[str]) -> str:
+    """` @"name"` for each of the names."""
+    return "".join(f" @{json.dumps(name)}" for name in names)
+
+
+def show_op(op: OpDef, *, operands: str = "") -> str:
+    """The op's name, the text of its operands if any, and its attributes unless all are default."""
+    attrs = ", ".join(f"{name}={text}" for name, text in op.shown_attrs())
+    return f"{op.name}{operands}{' {' + attrs + '}' if attrs else ''}"
+
+
+def print_meta(meta: Mapping[str, Any]) -> list[str]:
+    """One `meta` line for each key."""
+    return [f"meta {json.dumps(key)} = {json.dumps(value)}" for key, value in meta.items()]
 
 
 def print_node(node: Node) -> str:
     """One op line."""
     outs = ", ".join(symbol("%", v.name) for v in node.outputs)
     ins = ", ".join(symbol("%", v.name) for v in node.inputs)
-    attrs = ", ".join(f"{name}={text}" for name, text in node.op.shown_attrs())
-    types = ", ".join(f"{v.type}{_show_source(v)}" for v in node.outputs)
-    return f"{outs} = {node.op.name}({ins}){' {' + attrs + '}' if attrs else ''} : {types}"
+    types = ", ".join(f"{v.type}{show_sources(v.source)}" for v in node.outputs)
+    return f"{outs} = {show_op(node.op, operands=f'({ins})')} : {types}"
 
 
 def print_graph(graph: Graph) -> str:
     """The whole graph; ends with a newline."""
     params = ", ".join(f"{symbol('%', v.name)}: {v.type}{_show_input_source(v)}" for v in graph.inputs)
     lines = [f"graph {symbol('@', graph.name)}({params}) {{"]
-    for key in graph.meta:
-        lines.append(f"  meta {json.dumps(key)} = {json.dumps(graph.meta[key])}")
+    lines.extend("  " + line for line in print_meta(graph.meta))
     for value in graph.constants:
         assert value.constant is not None
-        lines.append("  " + print_constant(value, value.constant))
+        lines.append("  " + print_constant(value.name, value.constant) + show_sources(value.source))
     lines.extend("  " + print_node(node) for node in graph.nodes)
     outs = ", ".join(f"{symbol('%', value.name)} as {json.dumps(name)}" for name, value in graph.outputs)
     lines.append(f"  yield {outs}" if outs else "  yield")
@@ -85,4 +95,4 @@ def print_graph(graph: Graph) -> str:
 
 def _show_input_source(value: Value) -> str:
     # An input's source is its own name unless a pass says otherwise.
-    return "" if value.source == (value.name,) else _show_source(value)
+    return "" if value.source == (value.name,) else show_sources(value.source)
