@@ -24,7 +24,9 @@ computes on the calling thread alone and ends no threads.
 
 from __future__ import annotations
 
-from sqzc.backends.llvm.abi_emit import I32, I64, PTR, VOID, AbiBuilder, Body, Val, ir
+from llvmlite import ir
+
+from sqzc.backends.llvm.abi_emit import I1, I32, I64, PTR, VOID, AbiBuilder, Body, Val
 
 BARRIER_NAME = "sqz_barrier"
 BARRIER_TYPE = ir.FunctionType(VOID, [PTR, I32])
@@ -133,7 +135,7 @@ def _add_arrive(abi: AbiBuilder) -> None:
     before = b.atomic_rmw("add", counter, f.i32(1), "acq_rel")
     with b.if_then(b.icmp_unsigned("==", b.add(before, f.i32(1)), expected)):
         # Nobody arrives again before the value changes, so the counter can be set back first.
-        b.store_atomic(f.i32(0), counter, "monotonic", 4)
+        b.atomic_rmw("xchg", counter, f.i32(0), "monotonic")
         publish(f, event)
     b.ret_void()
 
@@ -180,7 +182,7 @@ def add_workers(abi: AbiBuilder, work: Val) -> None:
 
 
 def _add_worker(abi: AbiBuilder, work: Val) -> None:
-    blocked = bytearray(b"\xff" * (_SIGSET_BYTES // 2) + b"\xff" * (_SIGSET_BYTES // 2))
+    blocked = bytearray(b"\xff" * _SIGSET_BYTES)
     for number in _SYNCHRONOUS_SIGNALS:
         blocked[(number - 1) // 8] &= ~(1 << (number - 1) % 8)
     mask = abi.constant("abi.blocked_signals", bytes(blocked), alignment=8)
@@ -210,7 +212,7 @@ def _record(f: Body, handle: Val, number: Val) -> Val:
 
 def _add_start(abi: AbiBuilder) -> None:
     """`abi.start(handle) -> i1`: whether all workers run; when not, none does."""
-    f = abi.function("abi.start", ir.FunctionType(ir.IntType(1), [PTR]), ("handle",))
+    f = abi.function("abi.start", ir.FunctionType(I1, [PTR]), ("handle",))
     (handle,) = f.args
     b = f.b
     worker = abi.module.globals["abi.worker"]
@@ -226,8 +228,8 @@ def _add_start(abi: AbiBuilder) -> None:
         status = f.libc("pthread_create", f.at(record, RECORD_THREAD), f.null, worker, record)
         with b.if_then(b.icmp_unsigned("!=", status, f.i32(0)), likely=False):
             f.call(abi.module.globals["abi.stop"], handle, i)
-            b.ret(ir.Constant(ir.IntType(1), 0))
-    b.ret(ir.Constant(ir.IntType(1), 1))
+            b.ret(ir.Constant(I1, 0))
+    b.ret(ir.Constant(I1, 1))
 
 
 def _add_stop(abi: AbiBuilder) -> None:

@@ -94,7 +94,7 @@ def constant_object(symbol: str, contents: bytes, alignment: int, arch: str) -> 
 
     The section starts at a multiple of `alignment` bytes, a power of two. Equal arguments give equal bytes.
     """
-    assert alignment > 0 and alignment & (alignment - 1) == 0, "alignment is not a power of two"
+    assert alignment.bit_count() == 1, "alignment is not a power of two"
     section_names = b"\0.rodata\0.note.GNU-stack\0.symtab\0.strtab\0"
     names = b"\0" + symbol.encode("ascii") + b"\0"
     entry = _SYMBOL.pack(1, 1 << 4 | _OBJECT, _HIDDEN, 1, 0, len(contents))
@@ -105,7 +105,8 @@ def constant_object(symbol: str, contents: bytes, alignment: int, arch: str) -> 
     headers_at = _round_up(names_at + len(names) + len(section_names), 8)
 
     def named(name: bytes) -> int:
-        return section_names.index(b"\0" + name + b"\0") + 1
+        # The names of the sections follow the symbol's in one table.
+        return len(names) + section_names.index(b"\0" + name + b"\0") + 1
 
     sections = [
         (0,) * 10,
@@ -115,8 +116,6 @@ def constant_object(symbol: str, contents: bytes, alignment: int, arch: str) -> 
         (named(b".symtab"), _SYMTAB, 0, 0, table_at, len(table), 4, 1, 8, _SYMBOL.size),
         (named(b".strtab"), _STRTAB, 0, 0, names_at, len(names) + len(section_names), 0, 0, 1, 0),
     ]
-    # The section names follow the symbol's in one table, so every offset into it moves.
-    shifted = [(name + len(names), *rest) if kind else (name, kind, *rest) for name, kind, *rest in sections]
     header = _HEADER.pack(
         _IDENT,
         _RELOCATABLE,
@@ -142,7 +141,7 @@ def constant_object(symbol: str, contents: bytes, alignment: int, arch: str) -> 
         names,
         section_names,
         bytes(headers_at - names_at - len(names) - len(section_names)),
-        *(_SECTION.pack(*fields) for fields in shifted),
+        *(_SECTION.pack(*fields) for fields in sections),
     ]
     return b"".join(parts)
 

@@ -92,12 +92,13 @@ def data_object(symbol: str, parts: Sequence[bytes | bytearray | memoryview], ta
     2-core AVX-512 server: an array written out in a module's text takes 100 to 140 ms and 90 MB, `.incbin` 5 ms but a
     temporary file and an assembler for the target, this 2 ms.
     """
-    offsets, total = data_offsets([memoryview(part).nbytes for part in parts])
-    contents = bytearray(total)
+    offsets, _ = data_offsets([memoryview(part).nbytes for part in parts])
+    pieces: list[bytes | bytearray | memoryview] = []
+    end = 0
     for offset, part in zip(offsets, parts, strict=True):
-        view = memoryview(part).cast("B")
-        contents[offset : offset + view.nbytes] = view
-    return elf.constant_object(symbol, bytes(contents), DATA_ALIGNMENT, target.triple.split("-")[0])
+        pieces += [bytes(offset - end), part]
+        end = offset + memoryview(part).nbytes
+    return elf.constant_object(symbol, b"".join(pieces), DATA_ALIGNMENT, target.triple.split("-")[0])
 
 
 def check_symbols(objects: Sequence[bytes]) -> None:
@@ -113,9 +114,12 @@ def check_symbols(objects: Sequence[bytes]) -> None:
 def archive(objects: Sequence[bytes], stem: str = "model") -> bytes:
     """A static library in the GNU format, with an index of its symbols and no dates or owners.
 
-    Its members are called STEM0.o and so on; STEM has 12 characters at most.
+    Its members are called STEM0.o and so on; STEM has 11 characters at most.
     """
-    assert 0 < len(stem) <= 12 and len(objects) <= 10, "member names of the simple form have 15 characters at most"
+    assert 0 < len(stem) <= 11, (
+        "member names of the simple form have 15 characters at most, two for a slash and a digit"
+    )
+    assert len(objects) <= 10, "one digit numbers the members"
     defined = [
         (number, symbol.name.encode("ascii"))
         for number, contents in enumerate(objects)
