@@ -100,13 +100,13 @@ def link_shared(
     output: str | os.PathLike[str],
     *,
     exports: Sequence[str],
-    soname: str,
+    soname: str | None = None,
     linker: str | None = None,
 ) -> None:
     """Writes the shared library made of `objects`, visible outside only by the names in `exports`.
 
-    `linker` is one of LINKERS, by default the first that is found. The library appears at `output` whole or not at
-    all. Equal arguments and the same linker give equal bytes, in any folder.
+    `linker` is one of LINKERS, by default the first that is found. Without a `soname` programs that are linked to the
+    library look for it by its file's name. The library appears at `output` whole or not at all. Equal arguments and the same linker give equal bytes, in any folder.
 
     Raises FileError when `output` cannot be written, LinkError when there is no linker or it fails.
     """
@@ -120,7 +120,6 @@ def link_shared(
         Path(folder, "exports.map").write_text(script, encoding="ascii")
         options = [
             "--version-script=exports.map",
-            f"-soname={soname}",
             "--build-id=none",
             "--hash-style=gnu",
             "--no-undefined-version",
@@ -128,6 +127,8 @@ def link_shared(
             "-zrelro",
             "-znow",
         ]
+        if soname is not None:
+            options.append(f"-soname={soname}")
         if found.is_driver:
             command = [*found.command, "-shared", "-nostdlib", *(f"-Wl,{option}" for option in options)]
         else:

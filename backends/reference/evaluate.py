@@ -5,7 +5,7 @@ Arrays are always row-major in the logical shape of their value: memory layouts 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Literal
 
 import numpy as np
@@ -68,6 +68,11 @@ def iterate(
         if len(results) == len(node.outputs):
             yield node, tuple(results)
             results = []
+
+
+def evaluate_node(node: Node, operands: Sequence[Array]) -> list[Array]:
+    """Results of one node for these operands, in the types that the node declares."""
+    return _run_node(node, list(operands), "float32")
 
 
 def find_tap(graph: Graph, name: str) -> Value:
