@@ -23,7 +23,15 @@ from sqzc.ir.constant import Array
 from sqzc.ir.cursor import Cursor
 from sqzc.ir.graph import Graph, Value
 from sqzc.ir.lexer import Token
-from sqzc.ir.pieces import Weights, make_op, read_attributes, read_constant, read_op_name, weights_lookup
+from sqzc.ir.pieces import (
+    Weights,
+    make_op,
+    read_attributes,
+    read_constant,
+    read_meta,
+    read_op_name,
+    weights_lookup,
+)
 from sqzc.ir.verifier import verify
 
 
@@ -46,7 +54,7 @@ class _Reader:
         c.expect("{")
         while not c.accept("yield"):
             if c.accept("meta"):
-                self.meta()
+                read_meta(c, self.graph.meta)
             elif c.accept("const"):
                 self.const()
             else:
@@ -76,15 +84,6 @@ class _Reader:
         if name not in self.values:
             raise self.c.error(f"%{name} is not defined here", token, hint=nearest(name, self.values))
         return self.values[name]
-
-    def meta(self) -> None:
-        c = self.c
-        token = c.now
-        key = c.string()
-        if key in self.graph.meta:
-            raise c.error(f"meta '{key}' stands twice", token)
-        c.expect("=")
-        self.graph.meta[key] = c.json()
 
     def const(self) -> None:
         c = self.c

@@ -1,5 +1,6 @@
-"""Parts of the text form that graphs and plans share: ops with their attributes, and constants.
+"""Parts of the text form that graphs and plans share: metadata, ops with their attributes, and constants.
 
+    meta  := string '=' json
     op    := name ['{' attr {',' attr} '}']
     const := ('@'name | ['@'name] '[' numbers ']') ':' type ['sha=' hex]
 
@@ -9,6 +10,7 @@ Arrays that are not inline are looked up by symbol and hash, never by a path in 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 
@@ -28,6 +30,16 @@ def weights_lookup(weights: Mapping[str, Array] | Weights | None) -> Weights:
         return weights
     known = weights or {}
     return lambda symbol, sha: known.get(f"{symbol}#{sha}", known.get(symbol))
+
+
+def read_meta(c: Cursor, meta: dict[str, Any]) -> None:
+    """What stands after `meta`: one key and its JSON value, up to the end of the line."""
+    token = c.now
+    key = c.string()
+    if key in meta:
+        raise c.error(f"meta '{key}' stands twice", token)
+    c.expect("=")
+    meta[key] = c.json()
 
 
 def read_op_name(c: Cursor) -> str:

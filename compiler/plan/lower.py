@@ -16,7 +16,7 @@ from sqzc.ir.ops.elementwise import Identity
 from sqzc.ir.ops.shape import Concat, Relayout, Reshape
 from sqzc.plan.library import KernelLibrary, Selection
 from sqzc.plan.memory import Interval, lower_bound, place
-from sqzc.plan.program import NO_BORDER, Border, Buffer, Program, Role, Step, image_geometry
+from sqzc.plan.program import CLEAR_BORDER, NO_BORDER, Border, Buffer, Program, Role, Step, image_geometry
 
 
 def lower(graph: Graph, library: KernelLibrary) -> Program:
@@ -35,6 +35,14 @@ def is_view(node: Node) -> bool:
     same = x.layout == y.layout
     single = x.shape[2:] == (1, 1) and x.physical_bytes == y.physical_bytes
     return same or single
+
+
+def is_placed(node: Node) -> bool:
+    """Whether the node joins images along channels, at whole blocks, and its operands are to be made in its result."""
+    if not isinstance(node.op, Concat) or not node.op.placed or node.op.axis != 1 or node.output.type.rank != 4:
+        return False
+    block = node.output.type.layout.block or 1
+    return all(value.type.shape[1] % block == 0 for value in node.inputs[:-1])
 
 
 @dataclass
@@ -96,7 +104,7 @@ class _Lowering:
             if is_view(node):
                 self.homes[id(node.output)] = _Home(node.output, self.homes[id(node.inputs[0])])
                 continue
-            if isinstance(node.op, Concat) and node.op.placed:
+            if is_placed(node):
                 self.place_concat(node)
                 continue
             selection = covered.get(id(node))
@@ -110,8 +118,9 @@ class _Lowering:
         for value in selection.writes:
             self.homes[id(value)] = _Home(value, rigid=not selection.images)
         reads = [self.homes[id(value)] for value in selection.reads]
-        if not selection.images:
-            for home in reads:
+        for home in reads:
+            # Another shape of the memory would not survive a border either.
+            if not selection.images or home.reshaped:
                 home.root.rigid = True
         borders = list(selection.borders) or [NO_BORDER] * len(reads)
         writes = [self.homes[id(value)] for value in selection.writes]
@@ -124,13 +133,20 @@ class _Lowering:
         channel = 0
         for value in node.inputs:
             home = self.homes[id(value)]
-            if home.parent is None and home.role is Role.ARENA and value.type.layout == node.output.type.layout:
+            if self.fits_slice(home, node):
                 home.parent, home.slice, home.channel = result, True, channel
                 result.rigid = result.rigid or home.rigid
             else:
                 part = _Home(Value(self.fresh(f"{value.name}.slice"), value.type, value.source), result, True, channel)
                 self.copy(home, part)
             channel += value.type.shape[1]
+
+    def fits_slice(self, home: _Home, concat: Node) -> bool:
+        """Whether a value can be made inside the result of a concat."""
+        value = home.value
+        own = home.parent is None and home.role is Role.ARENA and value.type.layout == concat.output.type.layout
+        # Of several images, slices have other images' channels in between: no place for whole tensors and reshapes.
+        return own and (value.type.shape[0] == 1 or (not home.rigid and self.graph.sole_user(value) is concat))
 
     def fresh(self, wanted: str) -> str:
         name, count = wanted, 1
@@ -143,6 +159,10 @@ class _Lowering:
     def copy(self, source: _Home, target: _Home, before: _Call | None = None) -> None:
         images = source.value.type.rank == 4 and (source.root.border, target.root.border) != (NO_BORDER, NO_BORDER)
         images = images or source.slice or target.slice or source.value.type.layout != target.value.type.layout
+        if not images or source.reshaped:
+            source.root.rigid = True
+        if not images:
+            target.root.rigid = True
         kernel = self.library.copy(target.value.type, images=images)
         call = _Call(kernel, None, [source], [target], [NO_BORDER])
         self.calls.insert(self.calls.index(before) if before else len(self.calls), call)
@@ -153,7 +173,7 @@ class _Lowering:
         for name, value in self.graph.outputs:
             home = self.homes[id(value)]
             root = home.root
-            direct = root.role is Role.ARENA and not home.slice and self.gapless(home)
+            direct = root.role is Role.ARENA and value.type.layout.is_plain and self.gapless(home)
             if direct and root.value.type.physical_bytes == value.type.physical_bytes:
                 root.role, root.rigid = Role.OUTPUT, True
                 self.program.outputs.append((name, value.name))
@@ -164,12 +184,14 @@ class _Lowering:
             self.program.outputs.append((name, fresh.value.name))
 
     def gapless(self, home: _Home) -> bool:
-        """Whether value and root are row-major without holes."""
+        """Whether the root's memory is row-major without holes and the value is no slice of it."""
         while home.parent is not None:
             if home.slice:
                 return False
             home = home.parent
-        return home.value.type.layout.is_plain or home.value.type.physical_bytes == home.value.type.elements * 4
+        type_ = home.value.type
+        whole = type_.physical_bytes == type_.elements * type_.dtype.item_bytes
+        return type_.layout.is_plain or (whole and type_.shape[2:] == (1, 1))
 
     def settle_borders(self) -> None:
         copies: dict[int, _Home] = {}
@@ -226,7 +248,7 @@ class _Lowering:
                 root = home.root
                 if root.border != NO_BORDER and root.value.name not in cleared:
                     cleared.add(root.value.name)
-                    self.add(Step("border.clear", (), (), (), (root.value.name,)), {})
+                    self.add(Step(CLEAR_BORDER, (), (), (), (root.value.name,)), {})
             self.add(call.step(), call.arrays)
 
     def add(self, step: Step, arrays: dict[str, object]) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 from sqzc.plan.program import ALIGN
 
@@ -28,8 +30,11 @@ def align(size: int) -> int:
 
 def lower_bound(intervals: Sequence[Interval]) -> int:
     """The most bytes live at any one step: no placement needs less."""
-    steps = {i.first for i in intervals}
-    return max((sum(align(i.bytes) for i in intervals if i.first <= s <= i.last) for s in steps), default=0)
+    changes: dict[int, int] = defaultdict(int)
+    for interval in intervals:
+        changes[interval.first] += align(interval.bytes)
+        changes[interval.last + 1] -= align(interval.bytes)
+    return max(accumulate(changes[step] for step in sorted(changes)), default=0)
 
 
 def place(intervals: Sequence[Interval]) -> tuple[list[int], int]:

@@ -15,6 +15,10 @@ ALIGN = 64
 
 Border = tuple[int, int, int, int]
 NO_BORDER: Border = (0, 0, 0, 0)
+
+# The one kernel with a meaning to the plan: zeros into the border of an image, which no other kernel writes.
+CLEAR_BORDER = "border.clear"
+
 ScheduleFields = Mapping[str, int | str]
 
 
@@ -148,16 +152,46 @@ class Program:
 
     def geometry(self, name: str) -> Geometry:
         """Distances of a rank-4 buffer; a channel view has those of its parent."""
-        buffer = self.buffers[name]
-        if buffer.role is Role.VIEW and self.is_slice(name):
-            parent = self.geometry(buffer.parent)
-            return Geometry(parent.origin, parent.image, parent.plane, parent.row, parent.pixel)
-        return buffer.geometry
+        return self.geometry(self.buffers[name].parent) if self.is_slice(name) else self.buffers[name].geometry
 
     def is_slice(self, name: str) -> bool:
         """Whether the buffer is a channel slice of another one (as opposed to another shape of the same memory)."""
         buffer = self.buffers[name]
-        if buffer.role is not Role.VIEW:
+        if buffer.role is not Role.VIEW or buffer.type.rank != 4:
             return False
-        parent = self.buffers[buffer.parent]
-        return parent.type.rank == 4 and buffer.type.rank == 4 and parent.type.shape[2:] == buffer.type.shape[2:]
+        parent = self.buffers[buffer.parent].type
+        # As many channels of another number of images, or of another layout, lie elsewhere.
+        alike = buffer.type.dtype == parent.dtype and buffer.type.layout == parent.layout
+        return alike and parent.shape[0] == buffer.type.shape[0] and parent.shape[2:] == buffer.type.shape[2:]
+
+    def is_gapless(self, name: str) -> bool:
+        """Whether the images of the buffer follow each other without memory of others in between."""
+        buffer = self.buffers[name]
+        while buffer.role is Role.VIEW:
+            parent = self.buffers[buffer.parent]
+            if self.is_slice(buffer.name) and buffer.type.shape[0] > 1 and buffer.type.shape[1] < parent.type.shape[1]:
+                return False
+            buffer = parent
+        return True
+
+    def shares_memory(self, a: str, b: str) -> bool:
+        """Whether the two buffers have a byte in common; True when in doubt."""
+        left, right = self._path(a), self._path(b)
+        if left[0] != right[0]:
+            return False
+        for x, y in zip(left[1:], right[1:], strict=False):
+            if x is y:
+                continue
+            if self.is_slice(x.name) and self.is_slice(y.name):
+                return x.channel < y.channel + y.type.shape[1] and y.channel < x.channel + x.type.shape[1]
+            if not (self.is_gapless(x.name) and self.is_gapless(y.name)):
+                return True
+            return x.offset < y.offset + y.bytes and y.offset < x.offset + x.bytes
+        return True
+
+    def _path(self, name: str) -> list[Buffer]:
+        """The buffer that owns the memory, then the views that lead to `name`."""
+        path = [self.buffers[name]]
+        while path[-1].role is Role.VIEW:
+            path.append(self.buffers[path[-1].parent])
+        return path[::-1]
