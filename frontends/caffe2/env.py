@@ -23,6 +23,9 @@ from sqzc.ir.types import DType, TensorType
 Array = npt.NDArray[Any]
 Perm = tuple[int, ...]
 
+MAX_FILLED_BYTES = 1 << 30
+MAX_KNOWN_INTS = 64
+
 
 class BlockedError(InternalError):
     """An operator reads what an unsupported one would have made; the driver skips it, the report is made already."""
@@ -78,11 +81,14 @@ class NameEnv:
         self._file = file
         self._entries: dict[str, _Entry] = {}
         self._where = Location(file)
+        self._filled_bytes = 0
 
     # -- binding --------------------------------------------------------------------------------------------------
 
     def bind(self, name: str, value: Value, perm: Perm | None = None) -> None:
         """Lets `name` mean `value` from here on; `perm` where the value's axes are not the blob's."""
+        if value.type.elements == 0:
+            raise FrontendError(f"blob '{name}' would have no elements", location=self._where, got=str(value.type))
         entry = self._fresh(name)
         entry.bound = Bound(value, tuple(range(value.type.rank)) if perm is None else perm)
 
@@ -92,6 +98,11 @@ class NameEnv:
 
     def bind_array(self, name: str, array: Array) -> None:
         """Binds a blob whose contents are known; it becomes a constant when it is read."""
+        if 0 in array.strides and array.size > 1:
+            # A filled blob costs the file nothing; together they must not cost the machine everything.
+            self._filled_bytes += array.nbytes
+            if self._filled_bytes > MAX_FILLED_BYTES:
+                raise FrontendError(f"constant fills of over {MAX_FILLED_BYTES} bytes", location=self._where)
         self._fresh(name).array = array
 
     def bind_lazy(self, name: str, make: Callable[[], Value]) -> None:
@@ -128,7 +139,7 @@ class NameEnv:
                 value = entry.make()
             else:
                 assert entry.array is not None
-                value = self._builder.constant(name, np.ascontiguousarray(entry.array), source=(name,))
+                value = self._builder.constant(name, entry.array, source=(name,))
             entry.bound = Bound(value, tuple(range(value.type.rank)))
         return entry.bound
 
@@ -195,6 +206,18 @@ class NameEnv:
             got=f"a computed value of type {self.type(name)}",
         )
 
+    def known_ints(self, name: str, what: str) -> list[int]:
+        """A few whole numbers that must be known at compile time."""
+        array = self.known(name, what)
+        if array.dtype.kind not in "iu" or array.size > MAX_KNOWN_INTS:
+            raise FrontendError(
+                f"blob '{name}' gives {what}",
+                location=self._where,
+                expected=f"at most {MAX_KNOWN_INTS} whole numbers",
+                got=str(self.type(name)),
+            )
+        return [int(number) for number in array.ravel()]
+
     def _entry(self, name: str) -> _Entry:
         entry = self._entries.get(name)
         if entry is None:
@@ -239,7 +262,13 @@ class NameEnv:
         return self.transpose(self.reshape(self.use(name), shape), inverse(perm))
 
     def number(self, symbol: str, value: float, like: TensorType) -> Value:
-        """A constant of rank 0 with the element type of `like`."""
+        """A constant of rank 0 with the element type of `like`; FrontendError when the type cannot hold it."""
+        if not like.dtype.is_float and not (
+            math.isfinite(value) and float(value).is_integer() and abs(value) < 1 << 31
+        ):
+            raise FrontendError(
+                f"'{symbol}' of {value:g} for a blob of whole numbers", location=self._where, got=str(like)
+            )
         return self._builder.constant(symbol, np.asarray(value, like.dtype.numpy))
 
     def finish(self) -> None:

@@ -64,6 +64,10 @@ def fill_value(op: Op, args: ArgReader, given: tuple[int, ...] | None = None) ->
     args.require("values")
     values: Array | None = args.float_array("values") if dtype.kind == "f" else args.int_array("values")
     assert values is not None
+    if dtype.kind == "f" and values.size == 0:
+        # Hand-written nets spell whole floats as integers.
+        values = args.int_array("values")
+        assert values is not None
     if values.size != math.prod(shape):
         raise FrontendError(
             "the number of values does not fit the shape",

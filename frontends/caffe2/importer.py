@@ -81,16 +81,21 @@ class _Lifting:
                 raise UsageError(
                     f"the net has no input '{name}'",
                     location=Location(self.net.file),
-                    expected=", ".join(list(self.reads)[:4]) or "no input at all",
+                    expected=", ".join(self._likely_inputs()) or "no input at all",
                     hint=nearest(name, possible),
                 )
             if isinstance(shape, TensorType):
                 types[name] = shape
             else:
-                dims = check_dims([int(dim) for dim in shape], f"the shape of input '{name}'", None)
+                dims = check_dims(_plain_ints(shape), f"the shape of input '{name}'", None)
                 dtype = types[name].dtype if name in types else DType.F32
                 types[name] = TensorType(dtype, dims)
         return {name: type_ for name, type_ in types.items() if name in self.reads}
+
+    def _likely_inputs(self) -> list[str]:
+        filled = {out for op in (self.model.init.ops if self.model.init else ()) for out in op.outputs}
+        unfilled = [blob for blob in self.reads if blob not in filled or blob in self.model.input_types]
+        return (unfilled or list(self.reads)[:1])[:4]
 
     def _parameters(
         self, param_shapes: dict[str, Sequence[int]]
@@ -189,10 +194,15 @@ class _Lifting:
         if len(inputs) != 1:
             raise UsageError(f"a mean for a net with {len(inputs)} inputs", expected="one input, or no mean")
         image = env.use(inputs[0])
-        shape, count = image.type.shape, len(mean)
-        if image.type.rank != 4 or not image.type.dtype.is_float or count not in (shape[1], shape[3]):
-            raise UsageError(f"a mean of {count} numbers for input '{inputs[0]}'", got=str(image.type))
-        dims = (1, count, 1, 1) if shape[1] == count else (1, 1, 1, count)
+        axis = 3 if _is_channels_last(self.net, inputs[0]) else 1
+        count = len(mean)
+        if image.type.rank != 4 or not image.type.dtype.is_float or count != image.type.shape[axis]:
+            raise UsageError(
+                f"a mean of {count} numbers for input '{inputs[0]}'",
+                expected="a number for each channel of a float image",
+                got=str(image.type),
+            )
+        dims = [count if dim == axis else 1 for dim in range(4)]
         values = np.asarray(mean, image.type.dtype.numpy).reshape(dims)
         if not np.isfinite(values).all():
             raise UsageError(f"a mean of {list(mean)}", expected="finite numbers")
@@ -231,6 +241,22 @@ class _Lifting:
 def _block(env: NameEnv, outputs: Sequence[str]) -> None:
     for blob in outputs:
         env.block(blob)
+
+
+def _is_channels_last(net: Net, blob: str) -> bool:
+    """Whether the operators that read an input take it as NHWC."""
+    for op in net.ops:
+        order = op.args.get("order")
+        if blob in op.inputs and (op.type == "NHWC2NCHW" or (order is not None and order.s == b"NHWC")):
+            return True
+        if blob in op.outputs:
+            break
+    return False
+
+
+def _plain_ints(shape: Sequence[object]) -> list[object]:
+    """Numpy's whole numbers as Python's; anything else is left for the check to refuse."""
+    return [int(dim) if isinstance(dim, np.integer) else dim for dim in shape]
 
 
 def _is_placeholder(value: Array) -> bool:

@@ -73,6 +73,13 @@ def find_files(model: str | Path, init: str | Path | None = None) -> ModelFiles:
     net's own name with `init` for `predict`. Its absence is no error here.
     """
     path = Path(model)
+    try:
+        return _find(path, init)
+    except (OSError, ValueError) as error:
+        raise FileError(f"cannot look for a model at {path}: {error}") from error
+
+
+def _find(path: Path, init: str | Path | None) -> ModelFiles:
     if path.is_dir():
         predict = _first(path, PREDICT_NAMES)
         if predict is None:
@@ -111,7 +118,7 @@ def load_model(model: str | Path, init: str | Path | None = None) -> Model:
     if files.init is not None:
         data = read_bytes(files.init, MAX_INIT_BYTES)
         digests["init_net"] = hashlib.sha256(data).hexdigest()
-        init_net = parse_net(data, str(files.init))
+        init_net = parse_net(data, str(files.init), may_be_empty=True)
         del data
     types = read_value_info(files.value_info) if files.value_info is not None else {}
     return Model(predict, init_net, types, digests, files.predict.resolve().parent.name)
@@ -126,28 +133,39 @@ def read_bytes(path: Path, limit: int) -> bytes:
         if info.st_size > limit:
             raise FileError(f"{path} is too large", expected=f"at most {limit} bytes", got=str(info.st_size))
         with path.open("rb") as stream:
-            data = stream.read(limit + 1)
+            # One byte more than the file had: reading up to the limit would allocate all of it.
+            data = stream.read(info.st_size + 1)
     except OSError as error:
         raise FileError(f"cannot read {path}: {error.strerror or error}") from error
     if not data:
         raise FileError(f"{path} is empty")
-    if len(data) > limit:
-        raise FileError(f"{path} is too large", expected=f"at most {limit} bytes")
+    if len(data) > info.st_size:
+        raise FileError(f"{path} grew while it was read")
     return data
 
 
-def parse_net(data: bytes, file: str) -> Net:
-    """A binary or text NetDef; FrontendError for anything else, one without operators included."""
+def parse_net(data: bytes, file: str, *, may_be_empty: bool = False) -> Net:
+    """A binary or text NetDef; FrontendError for anything else.
+
+    A net without operators is refused too, but with `may_be_empty` only if it looks like some other kind of file.
+    """
     message = caffe2_pb2.NetDef()
     if _is_text(data, file):
         _parse_text(data, file, message)
     else:
         _parse_binary(data, file, message)
-    if not message.op:
+    if not message.op and not (may_be_empty and message.name and _is_all_known(message)):
         raise FrontendError(
             "this is not a Caffe2 net: it has no operators", location=Location(file), hint=_foreign_hint(data)
         )
     return net_from_message(message, file)
+
+
+def _is_all_known(message: Any) -> bool:
+    """Whether the message had no field but those of the format."""
+    size: int = message.ByteSize()
+    message.DiscardUnknownFields()
+    return bool(size == message.ByteSize())
 
 
 def _is_text(data: bytes, file: str) -> bool:

@@ -120,6 +120,6 @@ def _adjustments(op: OpView, stride: tuple[int, ...]) -> tuple[int, ...]:
     elif None not in parts:
         adjs += [part for part in parts if part is not None]
     adjs = adjs or [0] * len(stride)
-    if len(adjs) != len(stride) or any(not 0 <= adj < step for adj, step in zip(adjs, stride, strict=False)):
-        raise op.error("'adj' must be at least 0 and below the stride", argument="adj", got=str(adjs))
+    if len(adjs) != len(stride) or any(not 0 <= adj <= step for adj, step in zip(adjs, stride, strict=False)):
+        raise op.error("'adj' must be at least 0 and at most the stride", argument="adj", got=str(adjs))
     return tuple(adjs)

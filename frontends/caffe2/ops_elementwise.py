@@ -9,7 +9,7 @@ import numpy as np
 from sqzc.frontends.caffe2.env import NameEnv
 from sqzc.frontends.caffe2.model import numpy_dtype
 from sqzc.frontends.caffe2.ops_binary import lift_with_broadcast
-from sqzc.frontends.caffe2.table import OpView, lift
+from sqzc.frontends.caffe2.table import ANY, OpView, lift
 from sqzc.ir import Builder, OpDef
 from sqzc.ir.ops import elementwise as ew
 from sqzc.ir.ops.nn import Softmax
@@ -47,7 +47,7 @@ _UNARY: dict[str, Callable[[OpView], OpDef]] = {
         name: (lambda op: ew.Identity())
         for name in (
             *("Alias", "Copy", "CopyCPUToGPU", "CopyFromCPUInput", "CopyGPUToCPU"),
-            *("EnsureCPUOutput", "EnsureDense", "StopGradient"),
+            *("CopyCPUToMKL", "CopyMKLToCPU", "EnsureCPUOutput", "EnsureDense", "ScaleGradient", "StopGradient"),
         )
     },
 }
@@ -124,6 +124,33 @@ def lift_pow(op: OpView, env: NameEnv, b: Builder) -> None:
     x = env.raw(op.inputs[0])
     exponent = env.number("exponent", op.args.real("exponent", 0.0), x.value.type)
     env.bind(op.out, b.add(ew.Pow(), x.value, exponent, source=op.source), x.perm)
+
+
+@lift("HalfToFloat", "FloatToHalf")
+def lift_half(op: OpView, env: NameEnv, b: Builder) -> None:
+    """Between the two float types."""
+    x = env.raw(op.inputs[0])
+    wanted, given = (DType.F32, DType.F16) if op.type == "HalfToFloat" else (DType.F16, DType.F32)
+    if x.value.type.dtype is not given:
+        raise op.error(f"{op.type} of blob '{op.inputs[0]}'", expected=given.value, got=str(x.value.type))
+    env.bind(op.out, b.add(ew.Cast(to=wanted), x.value, source=op.source), x.perm)
+
+
+@lift("EnforceFinite", "Print", outputs=(0, 1))
+def lift_observer(op: OpView, env: NameEnv, b: Builder) -> None:
+    """Looks at a blob, or hands it on: a compiled net has no log and no exceptions."""
+    for name in ("to_file", "limit", "every_n", "input_data"):
+        op.args.has(name)
+    if op.outputs:
+        x = env.raw(op.inputs[0])
+        env.bind(op.out, b.add(ew.Identity(), x.value, source=op.source), x.perm)
+
+
+@lift("Free", inputs=(1, ANY), outputs=(0, ANY))
+def lift_free(op: OpView, env: NameEnv, b: Builder) -> None:
+    """Memory is planned by the compiler; a freed blob only must not be read again."""
+    for name in (*op.inputs, *op.outputs):
+        env.poison(name, f"{op.op.place} freed it")
 
 
 @lift("Cast")

@@ -15,5 +15,5 @@ def lift_fill(op: OpView, env: NameEnv, b: Builder) -> None:
     given: tuple[int, ...] | None = None
     if op.inputs:
         name = op.inputs[0]
-        given = tuple(env.known(name, "a shape").ravel().tolist()) if as_shape else env.shape(name)
+        given = tuple(env.known_ints(name, "a shape")) if as_shape else env.shape(name)
     env.bind_array(op.out, fill_value(op.op, op.args, given))

@@ -93,7 +93,7 @@ def moments(
     return mean, b.add(ew.Sqrt(), shifted, source=source), centred
 
 
-@lift("LayerNorm", inputs=(1, 3), outputs=3)
+@lift("LayerNorm", inputs=(1, 3), outputs=(1, 3))
 def lift_layer_norm(op: OpView, env: NameEnv, b: Builder) -> None:
     """Normalises over everything from `axis` on; further outputs are the mean and sqrt(variance + eps)."""
     x = env.use(op.inputs[0])
@@ -109,7 +109,7 @@ def lift_layer_norm(op: OpView, env: NameEnv, b: Builder) -> None:
             y = b.add(ir, y, env.aligned(name, shape, tuple(range(x.type.rank))), source=op.source)
     env.bind(op.out, y)
     side_shape = (*x.type.shape[:axis], 1)
-    for name, value in zip(op.outputs[1:], (mean, deviation), strict=True):
+    for name, value in zip(op.outputs[1:], (mean, deviation), strict=False):
         env.bind_lazy(name, lambda value=value, name=name: env.reshape(value, side_shape, (name,)))  # type: ignore[misc]
 
 

@@ -56,7 +56,7 @@ def lift_split(op: OpView, env: NameEnv, b: Builder) -> None:
     axis = canonical_axis(op, op.args.integer("axis", default), len(shape))
     sizes: Sequence[int] | None = op.args.ints("split")
     if len(op.inputs) == 2:
-        sizes = env.known(op.inputs[1], "the sizes of Split's parts").ravel().tolist()
+        sizes = env.known_ints(op.inputs[1], "the sizes of Split's parts")
     count = len(op.outputs)
     if not sizes:
         if shape[axis] % count:
@@ -87,13 +87,13 @@ def lift_slice(op: OpView, env: NameEnv, b: Builder) -> None:
     if len(op.inputs) == 2:
         raise op.error("Slice with 2 inputs", expected="1, or 3 with starts and ends")
     if len(op.inputs) == 3:
-        starts = env.known(op.inputs[1], "where Slice starts").ravel().tolist()
-        ends = env.known(op.inputs[2], "where Slice ends").ravel().tolist()
+        starts = env.known_ints(op.inputs[1], "where Slice starts")
+        ends = env.known_ints(op.inputs[2], "where Slice ends")
     else:
         op.args.require("starts")
         op.args.require("ends")
         starts, ends = list(op.args.ints("starts") or ()), list(op.args.ints("ends") or ())
-    if len(starts) != len(ends) or len(starts) > len(shape):
+    if len(starts) != len(ends) or len(starts) > len(shape) or not shape:
         raise op.error(f"Slice with {len(starts)} starts and {len(ends)} ends of a blob of rank {len(shape)}")
     cuts = []
     for axis, (start, end) in enumerate(zip(starts, ends, strict=True)):
@@ -115,13 +115,15 @@ def lift_reshape(op: OpView, env: NameEnv, b: Builder) -> None:
     """To a shape with at most one -1 (the rest) and zeros (as before). The second output is the old shape."""
     old = env.shape(op.inputs[0])
     shape: list[int] | None = None if not op.args.has("shape") else list(op.args.ints("shape") or ())
+    old_dtype: np.dtype[np.generic] = np.dtype(np.int64)
     if len(op.inputs) == 2:
-        shape = env.known(op.inputs[1], "the shape for Reshape").ravel().tolist()
+        shape = env.known_ints(op.inputs[1], "the shape for Reshape")
+        old_dtype = env.type(op.inputs[1]).dtype.numpy
     if shape is None:
         raise op.error("argument 'shape' is missing")
     env.bind(op.out, env.reshape(env.use(op.inputs[0]), _resolved(op, old, shape), op.source))
     if len(op.outputs) > 1:
-        env.bind_array(op.outputs[1], np.asarray(old, np.int64))
+        env.bind_array(op.outputs[1], np.asarray(old, old_dtype))
 
 
 def _resolved(op: OpView, old: tuple[int, ...], wanted: list[int]) -> tuple[int, ...]:
@@ -208,6 +210,8 @@ def lift_channel_shuffle(op: OpView, env: NameEnv, b: Builder) -> None:
     group, order = op.args.positive("group", 1), op.order()
     op.args.integer("kernel", 0)
     x = env.image(op.inputs[0], order)
+    if x.type.rank < 3:
+        raise op.error("ChannelShuffle of a blob that is no image", expected="rank at least 3", got=str(x.type))
     n, c = x.type.shape[:2]
     rest = x.type.elements // (n * c)
     if c % group:
@@ -249,10 +253,10 @@ def lift_tile(op: OpView, env: NameEnv, b: Builder) -> None:
 
 
 def _one_int(op: OpView, env: NameEnv, name: str, what: str) -> int:
-    values = env.known(name, what).ravel()
-    if values.size != 1 or values.dtype.kind not in "iu":
-        raise op.error(f"blob '{name}' is not one whole number", got=f"shape {list(values.shape)}")
-    return int(values[0])
+    values = env.known_ints(name, what)
+    if len(values) != 1:
+        raise op.error(f"blob '{name}' is not one whole number", got=f"{len(values)} numbers")
+    return values[0]
 
 
 @lift("Expand", inputs=(1, 2))
@@ -260,7 +264,7 @@ def lift_expand(op: OpView, env: NameEnv, b: Builder) -> None:
     """Broadcasts to a shape, both ways as numpy does."""
     wanted: Sequence[int] | None = op.args.ints("shape")
     if len(op.inputs) == 2:
-        wanted = env.known(op.inputs[1], "the shape for Expand").ravel().tolist()
+        wanted = env.known_ints(op.inputs[1], "the shape for Expand")
     if not wanted:
         raise op.error("argument 'shape' is missing")
     x = env.use(op.inputs[0])
