@@ -36,14 +36,18 @@ GO, DONE, BARRIER, RECORDS = 128, 256, 384, 512
 RECORD_BYTES = 32
 RECORD_HANDLE, RECORD_THREAD, RECORD_NUMBER = 0, 8, 16
 
-_VALUE, _SLEEPERS, _SPINS, _ARRIVED = 0, 4, 8, 64
+_VALUE, _SLEEPERS, _SPINS, _LEAST_SPINS, _ARRIVED = 0, 4, 8, 12, 64
 
 SPINS = 2000
-"""Pauses before a waiting thread sleeps: some 100 us where a pause takes 140 cycles, 20 us where it takes 40.
+"""Pauses before a waiting thread sleeps: some 100 us where a pause takes 140 cycles, 30 us where it takes 40.
 
 That covers the imbalance between threads within a step and the gap between two runs in a loop, and is short against
 the milliseconds for which another process takes a core.
 """
+
+LEAST_SPINS = 250
+"""To what the pauses of a run's own waits go down by halves while they are in vain, as another process has the core
+of the thread waited for. They double again when they are not. Workers without a job always begin with SPINS."""
 
 _FUTEX_WAIT, _FUTEX_WAKE = 0 | 128, 1 | 128  # 128: the word is private to the process
 _SIG_BLOCK = 0
@@ -83,11 +87,21 @@ def _add_wait(abi: AbiBuilder) -> None:
     f = abi.function("abi.wait", ir.FunctionType(VOID, [PTR, I32]), ("event", "old"))
     event, old = f.args
     b = f.b
-    with f.counting(b.zext(f.load(I32, event, _SPINS), I64)):
-        with b.if_then(b.icmp_unsigned("!=", value(f, event), old)):
-            b.ret_void()
+    limit_at, sleepers = f.at(event, _SPINS), f.at(event, _SLEEPERS)
+    with b.if_then(b.icmp_unsigned("!=", value(f, event), old)):
+        b.ret_void()
+    limit = b.load_atomic(limit_at, "monotonic", 4, typ=I32)
+    with f.counting(b.zext(limit, I64)):
         abi.machine.emit_pause(f)
-    sleepers = f.at(event, _SLEEPERS)
+        with b.if_then(b.icmp_unsigned("!=", value(f, event), old)):
+            with b.if_then(b.icmp_unsigned("<", limit, f.i32(SPINS)), likely=False):
+                doubled = b.shl(limit, f.i32(1))
+                doubled = b.select(b.icmp_unsigned(">", doubled, f.i32(SPINS)), f.i32(SPINS), doubled)
+                b.atomic_rmw("xchg", limit_at, doubled, "monotonic")
+            b.ret_void()
+    least, halved = f.load(I32, event, _LEAST_SPINS), b.lshr(limit, f.i32(1))
+    halved = b.select(b.icmp_unsigned("<", halved, least), least, halved)
+    b.atomic_rmw("xchg", limit_at, halved, "monotonic")
     b.atomic_rmw("add", sleepers, f.i32(1), "seq_cst")
     with f.forever():
         with b.if_then(b.icmp_unsigned("!=", value(f, event), old)):
@@ -218,9 +232,10 @@ def _add_start(abi: AbiBuilder) -> None:
     worker = abi.module.globals["abi.worker"]
     cores = f.call(abi.module.globals["abi.cores"])
     threads = f.load(I32, handle, THREADS)
-    spins = b.select(b.icmp_unsigned(">", threads, cores), f.i32(0), f.i32(SPINS))
-    for event in (GO, DONE, BARRIER):
-        f.store(spins, handle, event + _SPINS)
+    enough = b.icmp_unsigned("<=", threads, cores)
+    for event, least in ((GO, SPINS), (DONE, LEAST_SPINS), (BARRIER, LEAST_SPINS)):
+        f.store(b.select(enough, f.i32(SPINS), f.i32(0)), handle, event + _SPINS)
+        f.store(b.select(enough, f.i32(least), f.i32(0)), handle, event + _LEAST_SPINS)
     with f.counting(b.zext(threads, I64), start=1) as i:
         record = _record(f, handle, i)
         f.store(handle, record, RECORD_HANDLE)

@@ -16,8 +16,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from sqzc.backends.llvm.elf import exported_functions
 from sqzc.backends.llvm.objects import check_symbols
-from sqzc.diagnostics import FileError, LinkError, Location, UsageError, nearest
+from sqzc.diagnostics import FileError, InternalError, LinkError, Location, UsageError, nearest
 
 LINKERS = ("ld", "ld.lld", "cc", "ziglang")
 """In the order in which they are tried. A compiler driver is slower than the linker it calls, so it comes later."""
@@ -106,13 +107,17 @@ def link_shared(
     """Writes the shared library made of `objects`, visible outside only by the names in `exports`.
 
     `linker` is one of LINKERS, by default the first that is found. Without a `soname` programs that are linked to the
-    library look for it by its file's name. The library appears at `output` whole or not at all. Equal arguments and the same linker give equal bytes, in any folder.
+    library look for it by its file's name. The library appears at `output` whole or not at all. Equal arguments and
+    the same linker give equal bytes, in any folder.
 
     Raises FileError when `output` cannot be written, LinkError when there is no linker or it fails.
     """
     output = Path(output)
     check_writable(output)
     check_symbols(objects)
+    absent = set(exports).difference(exported_functions(objects))
+    if absent:
+        raise InternalError(f"no object defines what the library is to export: {', '.join(sorted(absent))}")
     found = find_linker(linker)
     with tempfile.TemporaryDirectory(prefix="sqzc-link-") as folder:
         names = _write_objects(objects, Path(folder))
@@ -122,7 +127,6 @@ def link_shared(
             "--version-script=exports.map",
             "--build-id=none",
             "--hash-style=gnu",
-            "--no-undefined-version",
             "-znoexecstack",
             "-zrelro",
             "-znow",
