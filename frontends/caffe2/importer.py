@@ -40,7 +40,8 @@ def lift(
     net; by default the one beside the predict net, if any. input_shapes: shape or full type of inputs, over what
     value_info.json says; float32 unless a type says otherwise. weights: `pretrained`, or `random[:SEED]` for He-normal
     parameters of the init net's shapes and those in `param_shapes`. mean: one number per channel, subtracted from the
-    net's one input by an op of its own. outputs: blobs to ask for in place of the net's external_output.
+    net's one input by an op of its own. name: the graph's, by default the net's own, else `model` (never the folder's:
+    equal files give equal graphs). outputs: blobs to ask for in place of the net's external_output.
 
     SqzcError for anything wrong with the files or options; all unsupported operators are listed at once.
     """
@@ -113,7 +114,7 @@ class _Lifting:
 
     def run(self, name: str | None, mean: Sequence[float] | None) -> Graph:
         """Builds the graph."""
-        graph = Graph(name or self.net.name or self.model.folder or "main")
+        graph = Graph(name or self.net.name or "model")
         builder = Builder(graph)
         env = NameEnv(builder, self.net.file)
         self._check_sources()

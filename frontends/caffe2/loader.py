@@ -63,7 +63,6 @@ class Model:
     init: Net | None
     input_types: dict[str, TensorType]
     sha256: dict[str, str]
-    folder: str
 
 
 def find_files(model: str | Path, init: str | Path | None = None) -> ModelFiles:
@@ -121,7 +120,7 @@ def load_model(model: str | Path, init: str | Path | None = None) -> Model:
         init_net = parse_net(data, str(files.init), may_be_empty=True)
         del data
     types = read_value_info(files.value_info) if files.value_info is not None else {}
-    return Model(predict, init_net, types, digests, files.predict.resolve().parent.name)
+    return Model(predict, init_net, types, digests)
 
 
 def read_bytes(path: Path, limit: int) -> bytes:
