@@ -46,7 +46,7 @@ class Target:
 
 _V2 = ("cx16", "popcnt", "sahf", "sse3", "ssse3", "sse4.1", "sse4.2")
 _V3 = (*_V2, "avx", "avx2", "bmi", "bmi2", "f16c", "fma", "lzcnt", "movbe", "xsave")
-_V4 = (*_V3, "avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl")
+_V4 = (*_V3, "avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl", "prfchw")
 _LINUX = "x86_64-unknown-linux-gnu"
 
 TARGETS = {
@@ -58,7 +58,7 @@ TARGETS = {
 }
 
 # /proc/cpuinfo spells two of LLVM's feature names differently.
-_CPUINFO = {"sse3": "pni", "lzcnt": "abm", "sahf": "lahf_lm", "sse4.1": "sse4_1", "sse4.2": "sse4_2", "bmi": "bmi1"}
+_CPUINFO = {"sse3": "pni", "lzcnt": "abm", "sahf": "lahf_lm", "sse4.1": "sse4_1", "sse4.2": "sse4_2", "bmi": "bmi1", "prfchw": "3dnowprefetch"}
 
 
 def host_flags() -> frozenset[str]:

@@ -51,9 +51,7 @@ def step_symbol(index: int, step: Step) -> str:
     return f"k{index:03d}_{re.sub('[^A-Za-z0-9]+', '_', words)}"[:100]
 
 
-def generate(
-    program: Program, families: Mapping[str, Family], target: Target, *, probes: bool = False
-) -> ir.Module:
+def generate(program: Program, families: Mapping[str, Family], target: Target, *, probes: bool = False) -> ir.Module:
     """The module of kernels and `net`; constants are an external symbol.
 
     With `probes`, `net` is for one thread and takes for `sync` an array of steps + 1 64-bit integers, where it stores

@@ -108,10 +108,13 @@ class Emitter:
         function = self.intrinsic(name, VOID, [value.type, PTR, I32, mask.type])
         self.b.call(function, [value, pointer, ir.Constant(I32, align), mask])
 
-    def prefetch(self, pointer: Val, locality: int = 3) -> None:
-        """Asks for the line of `pointer` to be brought near; 3 is the first-level cache, 2 the second."""
+    def prefetch(self, pointer: Val, offset: int = 0, *, write: bool = False, locality: int = 3) -> None:
+        """Asks for the line at `pointer` + `offset`; locality 3 is the first-level cache, 2 the second.
+
+        `write` asks to own it: stores leave in order, so a store that misses holds up all behind it.
+        """
         function = self.intrinsic("llvm.prefetch.p0", VOID, [PTR, I32, I32, I32])
-        self.b.call(function, [pointer, *(ir.Constant(I32, v) for v in (0, locality, 1))])
+        self.b.call(function, [self.at(pointer, offset), *(ir.Constant(I32, v) for v in (int(write), locality, 1))])
 
     def fence(self) -> None:
         """Keeps the code generator from moving loads across this point; emits nothing."""

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from sqzc.ir.ops.activation import Activation
 from sqzc.ir.ops.nn import Conv2d, Pool2d
-from sqzc.plan.program import Geometry, Program, Step
+from sqzc.ir.types import Layout
+from sqzc.plan.program import NO_BORDER, Geometry, Program, Step, image_geometry
 
 
 @dataclass(frozen=True)
@@ -55,17 +56,28 @@ class ConvProblem:
 
 
 def conv_problem(program: Program, step: Step) -> ConvProblem:
-    """The convolution that a step computes (its first op)."""
+    """The convolution that a step computes (its first op).
+
+    Where a pool is fused behind it, `y` is a row-major stand-in for rows that are kept in scratch.
+    """
     op = step.ops[0]
     assert isinstance(op, Conv2d)
     x, y = program.buffers[step.reads[0]], program.buffers[step.writes[0]]
     n, ic, ih, iw = x.type.shape
-    _, oc, oh, ow = y.type.shape
+    oc = y.type.shape[1]
     kh, kw = int(step.facts["kh"]), int(step.facts["kw"])
+    plain = x.type.with_layout(Layout())
+    result = op.infer(plain, plain.with_shape(oc, ic // op.group, kh, kw))
+    oh, ow = result.shape[2:]
+    geometry = (
+        program.geometry(y.name)
+        if len(step.ops) == 1
+        else image_geometry(y.type.with_shape(*result.shape).with_layout(y.type.layout), NO_BORDER)
+    )
     return ConvProblem(
         n, ic, oc, ih, iw, oh, ow, kh, kw, *op.stride, *op.dilation, op.pads, op.group, op.act,
         x.type.layout.block, y.type.layout.block,
-        program.geometry(x.name), program.geometry(y.name),
+        program.geometry(x.name), geometry,
         program.geometry(step.reads[1]) if len(step.reads) > 1 else None,
     )  # fmt: skip
 
@@ -89,6 +101,16 @@ class PoolProblem:
     def blocks(self) -> int:
         """Channel blocks, or channels of a row-major image."""
         return -(-self.c // (self.block or 1))
+
+
+def fused_pool_problem(program: Program, step: Step, conv: ConvProblem) -> PoolProblem:
+    """The pool behind a convolution, reading the convolution's image."""
+    op = step.ops[1]
+    assert isinstance(op, Pool2d)
+    y = program.buffers[step.writes[0]]
+    oh, ow = y.type.shape[2:]
+    geometry = conv.y, program.geometry(y.name)
+    return PoolProblem(conv.n, conv.oc, conv.oh, conv.ow, oh, ow, op, conv.y_block, *geometry)
 
 
 def pool_problem(program: Program, step: Step) -> PoolProblem:

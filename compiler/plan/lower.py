@@ -33,7 +33,7 @@ def is_view(node: Node) -> bool:
     # One pixel per channel: whole blocks lie in memory exactly as row-major channels do.
     x, y = node.inputs[0].type, node.output.type
     same = x.layout == y.layout
-    single = x.shape[2:] == (1, 1) and x.physical_bytes == y.physical_bytes
+    single = x.shape[2:] == (1, 1) and (x.physical_bytes == y.physical_bytes or (y.layout.is_plain and x.shape[0] == 1))
     return same or single
 
 

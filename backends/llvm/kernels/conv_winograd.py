@@ -22,7 +22,6 @@ from sqzc.backends.llvm.schedules.conv_winograd import (
     WinogradSchedule,
     choose,
     grid,
-    scratch_bytes,
     scratch_layout,
 )
 from sqzc.backends.llvm.selecting import conv_arrays, conv_facts
@@ -93,7 +92,7 @@ class ConvWinograd:
         # A block of zeros follows the bias: what accumulators start from at all positions but one.
         start = np.concatenate([bias, np.zeros(s.oc_vecs * p.y_block, np.float32)])
         constants = {"w": np.ascontiguousarray(filters), "b": start}
-        return Finished(s.to_fields(), constants, scratch_bytes(p, s, target.vector_lanes))
+        return Finished(s.to_fields(), constants, scratch_layout(p, s, target.vector_lanes).total)
 
     def items(self, program: Program, step: Step) -> int:
         p, s = conv_problem(program, step), WinogradSchedule.from_fields(step.schedule)
@@ -113,10 +112,10 @@ class _Winograd:
         self.bands = -(-self.rows // s.band)
         self.oc_tiles = -(-p.oc_blocks // s.oc_vecs)
         self.count = s.band * self.columns
-        self.v_step, self.u_step, self.m_step, u_start, m_start = scratch_layout(p, s, e.lanes)
+        self.layout = scratch_layout(p, s, e.lanes)
         self.v = args.scratch
-        self.u = e.at(args.scratch, u_start)
-        self.products = e.at(args.scratch, m_start)
+        self.u = e.at(args.scratch, self.layout.u_start)
+        self.products = e.at(args.scratch, self.layout.m_start)
 
     def emit(self) -> None:
         self.e.loop(self.args.begin, self.args.end, 1, self.item)
@@ -148,7 +147,7 @@ class _Winograd:
     # -- data ---------------------------------------------------------------------------------------------------------
 
     def transform_data(self, image: Val, first: Val) -> None:
-        """V[position][tile][ic] = B^T d B for every tile of the band; tiles at the far edges are moved back inside."""
+        """V = B^T d B for every tile of the band; tiles at the far edges are moved back inside."""
         e, p, s = self.e, self.p, self.s
         top, left, _, _ = p.pads
         origin = p.x.origin - top * p.x.row - left * p.x.pixel
@@ -161,7 +160,7 @@ class _Winograd:
             def column(j: Val, _: list[Val]) -> list[Val]:
                 w = e.clamp_last(j, s.m, p.ow)
                 corner = e.at(line, e.mul_add(w, 4 * p.x.pixel))
-                out = e.at(self.v, e.mul_add(e.mul_add(i, self.columns, j), 4 * p.ic_padded))
+                out = e.at(self.v, e.mul_add(e.mul_add(i, self.columns, j), 4 * self.form.size * p.ic_padded))
 
                 def channels(c: Val, _: list[Val]) -> list[Val]:
                     self.one_tile(e.at(corner, e.mul_add(c, 4 * p.x.plane)), e.at(out, e.mul_add(c, self.vector)))
@@ -181,26 +180,29 @@ class _Winograd:
         data = [[e.load(source, 4 * (i * p.x.row + j * p.x.pixel)) for j in range(size)] for i in range(size)]
         for i, line in enumerate(two_dimensional(self.f, self.form.data, data)):
             for j, value in enumerate(line):
-                e.store(value, target, (i * size + j) * self.v_step)
+                e.store(value, target, i * self.layout.v_row + 4 * j * p.ic_padded)
 
     # -- filters ------------------------------------------------------------------------------------------------------
 
     def transform_filters(self, tile: Val) -> None:
-        """U[position][ic][oc] = G g G^T for the channel tile."""
+        """U = G g G^T for the channel tile."""
         e, p, s, size = self.e, self.p, self.s, self.form.size
         width = s.oc_vecs * self.vector
         source = e.at(self.args.constants[0], e.mul_add(tile, p.ic_padded * 9 * width))
 
         def channel(c: Val, _: list[Val]) -> list[Val]:
-            raw, out = e.at(source, e.mul_add(c, 9 * width)), e.at(self.u, e.mul_add(c, width))
+            raw, out = e.at(source, e.mul_add(c, 9 * width)), e.at(self.u, e.mul_add(c, size * width))
 
             def vector(k: Val, _: list[Val]) -> list[Val]:
                 at = e.mul_add(k, self.vector)
                 start, to = e.at(raw, at), e.at(out, at)
                 taps = [[e.load(start, (3 * u + v) * width) for v in range(3)] for u in range(3)]
+                for i in range(size):
+                    for j in range(size):
+                        e.prefetch(to, i * self.layout.u_row + (j + size) * width, write=True)
                 for i, line in enumerate(two_dimensional(self.f, self.form.filter, taps)):
                     for j, value in enumerate(line):
-                        e.store(value, to, (i * size + j) * self.u_step)
+                        e.store(value, to, i * self.layout.u_row + j * width)
                 return []
 
             e.loop(0, s.oc_vecs, 1, vector)
@@ -211,33 +213,35 @@ class _Winograd:
     # -- products -----------------------------------------------------------------------------------------------------
 
     def multiply(self, start: Val, oc: Val) -> None:
-        """M[position][tile][oc] = sum over ic of V * U for `tiles` tiles from `start`."""
-        e, p, s = self.e, self.p, self.s
+        """M = sum over ic of V * U for `tiles` tiles from `start`."""
+        e, p, s, size = self.e, self.p, self.s, self.form.size
+        width = s.oc_vecs * self.vector
         unit = self.form.unit * (self.form.size + 1)
         bias = e.at(self.args.constants[1], e.mul_add(oc, self.vector))
         zeros = e.at(self.args.constants[1], p.oc_blocks * self.vector)
-        v = e.at(self.v, e.mul_add(start, 4 * p.ic_padded))
+        v = e.at(self.v, e.mul_add(start, 4 * size * p.ic_padded))
 
         def position(index: Val, _: list[Val]) -> list[Val]:
             begin = e.b.select(e.b.icmp_signed("==", index, e.i64(unit)), bias, zeros)
             starts = [e.load(begin, k * self.vector) for k in range(s.oc_vecs)]
             sums = [starts[k] for k in range(s.oc_vecs) for _ in range(s.tiles)]
-            rows, filters = e.at(v, e.mul_add(index, self.v_step)), e.at(self.u, e.mul_add(index, self.u_step))
-            step = p.lanes * s.oc_vecs * self.vector
+            i, j = e.split(index, size)
+            rows = e.at(v, e.mul_add(i, self.layout.v_row, e.mul_add(j, 4 * p.ic_padded)))
+            filters = e.at(self.u, e.mul_add(i, self.layout.u_row, e.mul_add(j, width)))
 
             def channels(c: Val, carried: list[Val]) -> list[Val]:
                 u, *inner = carried
                 at = e.at(rows, e.mul_add(c, self.vector))
                 for lane in range(p.lanes):
-                    weights = [e.load(u, (lane * s.oc_vecs + k) * self.vector, align=64) for k in range(s.oc_vecs)]
+                    weights = [e.load(u, lane * size * width + k * self.vector) for k in range(s.oc_vecs)]
                     for t in range(s.tiles):
-                        pixel = e.broadcast(at, 4 * (t * p.ic_padded + lane))
+                        pixel = e.broadcast(at, 4 * (t * size * p.ic_padded + lane))
                         for k in range(s.oc_vecs):
                             inner[k * s.tiles + t] = e.fma(weights[k], pixel, inner[k * s.tiles + t])
-                return [e.at(u, step), *inner]
+                return [e.at(u, p.lanes * size * width), *inner]
 
             sums = e.loop(0, p.ic_padded // p.lanes, 1, channels, [filters, *sums])[1:]
-            out = e.at(self.products, e.mul_add(index, self.m_step))
+            out = e.at(self.products, e.mul_add(i, self.layout.m_row, e.mul_add(j, self.layout.m_step)))
             for k in range(s.oc_vecs):
                 for t in range(s.tiles):
                     e.store(sums[k * s.tiles + t], out, (t * s.oc_vecs + k) * self.vector)
@@ -279,7 +283,9 @@ class _Winograd:
     def one_output(self, source: Val, out: Val, extra: Val | None, block: Val) -> None:
         """One tile of one channel block, back in the image."""
         e, p, size = self.e, self.p, self.form.size
-        products = [[e.load(source, (i * size + j) * self.m_step) for j in range(size)] for i in range(size)]
+        products = [
+            [e.load(source, i * self.layout.m_row + j * self.layout.m_step) for j in range(size)] for i in range(size)
+        ]
         for i, line in enumerate(two_dimensional(self.f, self.form.output, products)):
             for j, value in enumerate(line):
                 if extra is not None and p.r is not None:

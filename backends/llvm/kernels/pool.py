@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import ClassVar
 
 from sqzc.backends.llvm.emit import F32, Emitter, Val
@@ -44,24 +44,14 @@ class MaxPoolBlocked:
 
     def emit(self, e: Emitter, program: Program, step: Step, args: Args) -> None:
         p, s = pool_problem(program, step), PoolSchedule.from_fields(step.schedule)
-        first, last = inner_columns(p)
 
         def item(index: Val, _: list[Val]) -> list[Val]:
             x, y, i = _row(e, p, args, index)
             rows = [
-                e.at(x, e.mul_add(_clamp(e, _tap(e, p, i, u, 0), p.ih), 4 * p.x.row)) for u in range(p.op.kernel[0])
+                e.at(x, e.mul_add(clamp_index(e, tap_index(e, p, i, u, 0), p.ih), 4 * p.x.row))
+                for u in range(p.op.kernel[0])
             ]
-            for j in [*range(first), *range(last, p.ow)]:
-                _store_edge(e, p, rows, y, j)
-            if last > first:
-                columns = min(s.cols, last - first)
-
-                def tile(t: Val, _: list[Val]) -> list[Val]:
-                    j = e.clamp_last(t, columns, last - first)
-                    _store_tile(e, p, rows, y, e.b.add(j, e.i64(first)), columns)
-                    return []
-
-                e.loop(0, -(-(last - first) // columns), 1, tile)
+            emit_max_row(e, p, s.cols, rows, y)
             return []
 
         e.loop(args.begin, args.end, 1, item)
@@ -75,12 +65,13 @@ def _row(e: Emitter, p: PoolProblem, args: Args, index: Val) -> tuple[Val, Val, 
     return x, e.at(y, e.mul_add(i, 4 * p.y.row)), i
 
 
-def _tap(e: Emitter, p: PoolProblem, position: Val, offset: int, axis: int) -> Val:
+def tap_index(e: Emitter, p: PoolProblem, position: Val, offset: int, axis: int) -> Val:
     """Input coordinate of a tap of the window at an output position."""
     return e.mul_add(position, p.op.stride[axis], offset * p.op.dilation[axis] - p.op.pads[axis])
 
 
-def _clamp(e: Emitter, index: Val, size: int) -> Val:
+def clamp_index(e: Emitter, index: Val, size: int) -> Val:
+    """The nearest of 0 .. size - 1."""
     low = e.b.select(e.b.icmp_signed("<", index, e.i64(0)), e.i64(0), index)
     return e.b.select(e.b.icmp_signed(">", low, e.i64(size - 1)), e.i64(size - 1), low)
 
@@ -90,33 +81,53 @@ def _larger(e: Emitter, a: Val, c: Val) -> Val:
     return e.b.select(e.b.fcmp_unordered("uno", a, a), a, e.maximum(a, c))
 
 
-def _store_edge(e: Emitter, p: PoolProblem, rows: list[Val], y: Val, j: int) -> None:
-    best = None
-    for v in range(p.op.kernel[1]):
-        column = min(max(j * p.op.stride[1] + v - p.op.pads[1], 0), p.iw - 1)
-        for row in rows:
-            value = e.load(row, 4 * column * p.x.pixel)
-            best = value if best is None else _larger(e, best, value)
-    e.store(best, y, 4 * j * p.y.pixel)
+def emit_max_row(
+    e: Emitter, p: PoolProblem, cols: int, rows: list[Val], y: Val, finish: Callable[[Val], Val] = lambda v: v
+) -> None:
+    """One row of outputs at `y` from pointers to the input rows of its windows; `finish` is applied to each result."""
+    first, last = inner_columns(p)
+    for j in [*range(first), *range(last, p.ow)]:
+        _store_edge(e, p, rows, y, j, finish)
+    if last <= first:
+        return
+    count = min(cols, last - first)
+
+    def tile(t: Val, _: list[Val]) -> list[Val]:
+        j = e.clamp_last(t, count, last - first)
+        _store_tile(e, p, rows, y, e.b.add(j, e.i64(first)), count, finish)
+        return []
+
+    e.loop(0, -(-(last - first) // count), 1, tile)
 
 
-def _store_tile(e: Emitter, p: PoolProblem, rows: list[Val], y: Val, j: Val, count: int) -> None:
+def _store_edge(e: Emitter, p: PoolProblem, rows: list[Val], y: Val, j: int, finish: Callable[[Val], Val]) -> None:
+    columns = {min(max(j * p.op.stride[1] + v - p.op.pads[1], 0), p.iw - 1) for v in range(p.op.kernel[1])}
+    taps = [e.load(row, 4 * column * p.x.pixel) for column in sorted(columns) for row in rows]
+    e.store(finish(_largest(e, taps)), y, 4 * j * p.y.pixel)
+
+
+def _store_tile(
+    e: Emitter, p: PoolProblem, rows: list[Val], y: Val, j: Val, count: int, finish: Callable[[Val], Val]
+) -> None:
     """`count` neighbouring outputs: maxima of whole columns first, then across columns."""
-    shift = e.mul_add(_tap(e, p, j, 0, 1), 4 * p.x.pixel)
+    shift = e.mul_add(tap_index(e, p, j, 0, 1), 4 * p.x.pixel)
     moved = [e.at(row, shift) for row in rows]
     stride, kernel = p.op.stride[1], p.op.kernel[1]
     columns: dict[int, Val] = {}
-    for number in sorted({t * stride + v for t in range(count) for v in range(kernel)}):
-        best = e.load(moved[0], 4 * number * p.x.pixel)
-        for row in moved[1:]:
-            best = _larger(e, best, e.load(row, 4 * number * p.x.pixel))
-        columns[number] = best
     out = e.at(y, e.mul_add(j, 4 * p.y.pixel))
     for t in range(count):
-        best = columns[t * stride]
-        for v in range(1, kernel):
-            best = _larger(e, best, columns[t * stride + v])
-        e.store(best, out, 4 * t * p.y.pixel)
+        window = range(t * stride, t * stride + kernel)
+        for number in window:
+            if number not in columns:
+                columns[number] = _largest(e, [e.load(row, 4 * number * p.x.pixel) for row in moved])
+        e.store(finish(_largest(e, [columns[number] for number in window])), out, 4 * t * p.y.pixel)
+
+
+def _largest(e: Emitter, values: list[Val]) -> Val:
+    best = values[0]
+    for value in values[1:]:
+        best = _larger(e, best, value)
+    return best
 
 
 class AvgPoolBlocked:
@@ -157,7 +168,7 @@ class AvgPoolBlocked:
 def _range(e: Emitter, p: PoolProblem, position: Val, axis: int) -> tuple[Val, Val, Val]:
     """First and past-the-last input coordinate of a window, clipped to the image; and how many taps are averaged."""
     size, kernel = (p.ih, p.iw)[axis], p.op.kernel[axis]
-    start = _tap(e, p, position, 0, axis)
+    start = tap_index(e, p, position, 0, axis)
     stop = e.b.add(start, e.i64(kernel))
     low = e.b.select(e.b.icmp_signed("<", start, e.i64(0)), e.i64(0), start)
     high = e.b.select(e.b.icmp_signed(">", stop, e.i64(size)), e.i64(size), stop)

@@ -18,7 +18,8 @@ class DirectSchedule(Schedule):
     """Register tile of `oc_vecs` channel blocks x `rows` x `cols` pixels; all accumulators stay in registers.
 
     `flat`: rows of input and output follow each other without a gap, so the image is one long row. `order`: `oc` walks
-    all pixels before the next channel tile, `px` all channel tiles before the next row of pixels.
+    all pixels before the next channel tile, `px` all channel tiles before the next row of pixels. `ahead`: prefetch
+    the tile's pixels of the next channel block.
     """
 
     oc_vecs: int
@@ -26,6 +27,7 @@ class DirectSchedule(Schedule):
     cols: int
     flat: int
     order: str
+    ahead: int
 
     def check(self, problem: ConvProblem, target: Target) -> None:
         """ScheduleError when the tile does not fit the registers or the image."""
@@ -71,8 +73,9 @@ def candidates(p: ConvProblem, target: Target) -> Iterator[DirectSchedule]:
                 fits = registers(oc_vecs, rows * cols) <= target.vector_registers and rows <= height
                 # Rows are stacked only where one row cannot fill the registers.
                 if fits and (rows == 1 or cols == width or cols <= 4):
+                    ahead = int(p.kh * p.kw == 1 and 1 < p.lanes < p.ic_padded)
                     for order in ("oc", "px"):
-                        yield DirectSchedule(oc_vecs, rows, cols, int(flat), order)
+                        yield DirectSchedule(oc_vecs, rows, cols, int(flat), order, ahead)
 
 
 def predict(p: ConvProblem, s: DirectSchedule, target: Target) -> float:

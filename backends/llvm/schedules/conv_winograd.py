@@ -43,25 +43,35 @@ def grid(p: ConvProblem, m: int) -> tuple[int, int]:
     return -(-p.oh // m), -(-p.ow // m)
 
 
-def scratch_layout(p: ConvProblem, s: WinogradSchedule, lanes: int) -> tuple[int, int, int, int, int]:
-    """Bytes from one position to the next in the transformed data V, filters U and products M; then starts of U and M.
+@dataclass(frozen=True)
+class Scratch:
+    """Where transformed data V, filters U and products M lie in a thread's scratch; all numbers are bytes.
 
-    One cache line is added to each distance: it would often be a multiple of 4096 and put all positions in one set of
-    the first-level cache.
+    V[i][tile][j][ic], U[i][ic][j][oc], M[i][j][tile][oc] for position (i, j): a transform writes few streams of
+    consecutive lines rather than one line in each of 36 pages. `*_row` is the distance between rows i, one cache line
+    more than the data so that rows do not share the sets of the first-level cache.
     """
-    _, columns = grid(p, s.m)
-    count = s.band * columns
-    positions = FORMS[s.m].size ** 2
-    v = -(-count * p.ic_padded * 4 // 64) * 64 + 64
-    u = p.ic_padded * s.oc_vecs * lanes * 4 + 64
-    m = s.tiles * s.oc_vecs * lanes * 4 + 64
-    return v, u, m, positions * v, positions * (v + u)
+
+    v_row: int
+    u_row: int
+    m_row: int
+    m_step: int
+    u_start: int
+    m_start: int
+    total: int
 
 
-def scratch_bytes(p: ConvProblem, s: WinogradSchedule, lanes: int) -> int:
-    """All of V, U and M."""
-    _, _, m, _, start = scratch_layout(p, s, lanes)
-    return start + FORMS[s.m].size ** 2 * m
+def scratch_layout(p: ConvProblem, s: WinogradSchedule, lanes: int) -> Scratch:
+    """The scratch of a schedule."""
+    size = FORMS[s.m].size
+    count = s.band * grid(p, s.m)[1]
+    v_row = -(-count * size * p.ic_padded * 4 // 64) * 64 + 64
+    u_row = p.ic_padded * size * s.oc_vecs * lanes * 4 + 64
+    m_step = s.tiles * s.oc_vecs * lanes * 4
+    m_row = size * m_step + 64
+    u_start = size * v_row
+    m_start = u_start + size * u_row
+    return Scratch(v_row, u_row, m_row, m_step, u_start, m_start, m_start + size * m_row)
 
 
 def predict(p: ConvProblem, s: WinogradSchedule, target: Target) -> float:
