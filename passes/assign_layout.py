@@ -71,6 +71,7 @@ class AssignLayout(Pass):
             for (name, value), layout in zip(fresh.outputs, interface, strict=True)
         ]
         if first_difference(graph, fresh) is None:
+            ctx.rewrites.clear()
             return False
         graph.copy_from(fresh)
         return True

@@ -25,7 +25,8 @@ class CancelTransposes(RewritePass):
     - transpose of transpose, reshape of reshape, relayout of relayout: one op, or none.
     - a transpose that only moves axes of length 1: a reshape.
     - elementwise op, concat, pad or reduction of transposed operands: the op first, then one transpose, when that makes
-      no more transposes than there were. Constant operands are transposed at compile time.
+      no more transposes than there were. Constant operands are transposed at compile time. Where transposes have
+      several readers, all are moved before them or none, whichever leaves fewer elements to transpose.
 
     Before:
         graph @g(%x: f32[1,2,4,3]) {
@@ -46,10 +47,34 @@ class CancelTransposes(RewritePass):
     name: ClassVar[str] = "cancel-transposes"
 
     def rewrite(self, graph: Graph, node: Node, ctx: PassContext) -> bool:
-        for attempt in (_compose, _as_reshape, _sink):
-            if attempt(graph, node, ctx):
-                return True
-        return False
+        return _compose(graph, node, ctx) or _as_reshape(graph, node, ctx) or _sink(graph, node, ctx, _gains)
+
+    def run(self, graph: Graph, ctx: PassContext) -> bool:
+        changed = super().run(graph, ctx)
+        if not any(len(node.output.users) > 1 for node in graph.nodes if isinstance(node.op, shape.Transpose)):
+            return changed
+        trial = graph.clone()
+        attempt = PassContext(limit=None if ctx.limit is None else ctx.limit - len(ctx.rewrites))
+        _Eager().run(trial, attempt)
+        if _moved_elements(trial) >= _moved_elements(graph):
+            return changed
+        graph.copy_from(trial)
+        ctx.rewrites.extend(attempt.rewrites)
+        return True
+
+
+@dataclass(frozen=True)
+class _Eager(RewritePass):
+    """Also sinks transposes that have other readers, as long as those let it pass too; may make more of them."""
+
+    name: ClassVar[str] = "cancel-transposes"
+
+    def rewrite(self, graph: Graph, node: Node, ctx: PassContext) -> bool:
+        return _compose(graph, node, ctx) or _as_reshape(graph, node, ctx) or _sink(graph, node, ctx, _may_gain)
+
+
+def _moved_elements(graph: Graph) -> int:
+    return sum(node.output.type.elements for node in graph.nodes if isinstance(node.op, shape.Transpose))
 
 
 def _compose(graph: Graph, node: Node, ctx: PassContext) -> bool:
@@ -86,11 +111,11 @@ def _as_reshape(graph: Graph, node: Node, ctx: PassContext) -> bool:
     return True
 
 
-def _sink(graph: Graph, node: Node, ctx: PassContext) -> bool:
+def _sink(graph: Graph, node: Node, ctx: PassContext, worthwhile: Callable[[Graph, Node], bool]) -> bool:
     """op(transpose(x), ...) becomes transpose(op'(x, ...))."""
     rule = next((rule for kind, rule in _SINKS.items() if isinstance(node.op, kind)), None)
     perm = next((_perm_of(v) for v in node.inputs if _perm_of(v)), None)
-    if rule is None or perm is None or not _gains(graph, node):
+    if rule is None or perm is None or not worthwhile(graph, node):
         return False
     moved = rule(node, perm)
     if moved is None:
@@ -103,8 +128,11 @@ def _sink(graph: Graph, node: Node, ctx: PassContext) -> bool:
         return False
     old = list(node.inputs)
     inputs = [plan(graph) for plan in plans if plan is not None]
-    result = graph.insert(op, inputs, names=[f"{node.output.name}.moved"], before=node).output
-    replace_node(graph, node, shape.Transpose(perm=out_perm), [result])
+    if out_perm == tuple(range(len(out_perm))):
+        replace_node(graph, node, op, inputs)
+    else:
+        result = graph.insert(op, inputs, names=[f"{node.output.name}.moved"], before=node).output
+        replace_node(graph, node, shape.Transpose(perm=out_perm), [result])
     erase_unused(graph, *old)
     return True
 
@@ -116,8 +144,20 @@ def _perm_of(value: Value) -> Perm | None:
 
 def _gains(graph: Graph, node: Node) -> bool:
     """Whether at least one of the transposes that feed `node` goes away when it reads past them."""
-    feeding = {id(value): value for value in node.inputs if _perm_of(value)}
-    return any(all(user is node for user in value.users) and not graph.is_output(value) for value in feeding.values())
+    return any(
+        all(user is node for user in value.users) and not graph.is_output(value)
+        for value in node.inputs
+        if _perm_of(value)
+    )
+
+
+def _may_gain(graph: Graph, node: Node) -> bool:
+    """Whether one of the transposes that feed `node` could go away once all its readers have read past it."""
+    return any(
+        all(isinstance(user.op, _PASSABLE) for user in value.users) and not graph.is_output(value)
+        for value in node.inputs
+        if _perm_of(value)
+    )
 
 
 def _plan_operand(value: Value, perm: Perm, rank: int) -> Callable[[Graph], Value] | None:
@@ -174,3 +214,5 @@ _SINKS: dict[type[OpDef], Callable[[Node, Perm], tuple[OpDef, Perm] | None]] = {
     shape.Pad: _pad,
     shape.Reduce: _reduce,
 }
+
+_PASSABLE = (*_SINKS, shape.Transpose)

@@ -53,32 +53,47 @@ def forward(graph: Graph, node: Node, value: Value) -> None:
 
 
 def erase_unused(graph: Graph, *values: Value | None) -> None:
-    """Erases the producers of values that nobody reads any more, and the constants among them."""
+    """Erases the producers of values that nobody reads any more, and the constants among them.
+
+    Values that are gone from the graph already may be among `values`.
+    """
     for value in values:
         if value is None or graph.is_used(value):
             continue
-        if value.producer is not None:
-            if any(graph.is_used(result) for result in value.producer.outputs):
+        producer = value.producer
+        if producer is not None:
+            gone = all(known is not producer for known in graph.nodes)
+            if gone or any(graph.is_used(result) for result in producer.outputs):
                 continue
-            inputs = list(dict.fromkeys(value.producer.inputs))
-            graph.erase(value.producer)
+            inputs = list(dict.fromkeys(producer.inputs))
+            graph.erase(producer)
             erase_unused(graph, *inputs)
         elif value.is_constant and any(value is known for known in graph.constants):
             graph.erase_constant(value)
 
 
 def with_bias(graph: Graph, node: Node, weight: Array, bias: Array) -> list[Value]:
-    """The operands of a conv2d, conv_transpose2d or linear with other weights, added as constants of the old names."""
+    """The operands of a conv2d, conv_transpose2d or linear with other weights, added as constants of the old names.
+
+    Where there was no bias, one of zeros is left out.
+    """
     x, w, *rest = node.inputs
+    fresh = _like(graph, node, w, weight)
+    if rest:
+        return [x, fresh, _like(graph, node, rest[0], bias), *rest[1:]]
+    if not bias.any():
+        return [x, fresh]
     assert w.constant is not None
-    symbol = w.constant.symbol
-    fresh = graph.add_constant(Constant(symbol, weight), source=w.source)
-    if rest and rest[0].constant is not None:
-        old = rest[0]
-        added = graph.add_constant(Constant(rest[0].constant.symbol, bias), source=old.source)
-    else:
-        added = graph.add_constant(Constant(f"{symbol}_bias", bias))
-    return [x, fresh, added, *rest[1:]]
+    return [x, fresh, graph.add_constant(Constant(f"{w.constant.symbol}_bias", bias))]
+
+
+def _like(graph: Graph, node: Node, old: Value, data: Array) -> Value:
+    """A constant in the place of `old`; with its very name too if only `node` reads that."""
+    assert old.constant is not None
+    name = old.name
+    if graph.sole_user(old) is node:
+        graph.rename(old, f"{name}.old")
+    return graph.add_constant(Constant(old.constant.symbol, data), name, source=old.source)
 
 
 def constant_operand(node: Node) -> tuple[Value, Value] | None:
