@@ -9,6 +9,8 @@ from typing import Any
 from sqzc.ir.constant import Constant
 from sqzc.plan.program import Buffer, Program, Step
 
+Record = Buffer | Step
+
 
 def first_difference(a: Program, b: Program) -> str | None:
     """None when the programs are equal, else one sentence naming the first difference.
@@ -56,9 +58,7 @@ def _identity(constant: Constant) -> str:
     return f"@{constant.symbol} : {constant.type} sha={constant.sha}"
 
 
-def _records_difference(
-    names: Sequence[str], left: Sequence[Buffer] | Sequence[Step], right: Sequence[Buffer] | Sequence[Step]
-) -> str | None:
+def _records_difference(names: Sequence[str], left: Sequence[Record], right: Sequence[Record]) -> str | None:
     for name, x, y in zip(names, left, right, strict=True):
         for field in fields(x):
             p, q = _plain(getattr(x, field.name)), _plain(getattr(y, field.name))

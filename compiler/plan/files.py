@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sqzc.ir.files import WeightStore, read_text, save_weights, stored_arrays, write_text
+from sqzc.ir.files import SHARED_WEIGHTS, WeightStore, read_text, save_weights, stored_arrays, write_text
 from sqzc.plan.program import Program
 from sqzc.plan.text import parse_program, print_program
 
@@ -25,5 +25,9 @@ def save_program(program: Program, path: Path, *, constants: bool = True) -> Non
 
 
 def load_program(path: Path) -> Program:
-    """Reads a program and the constants beside it; FileError, ParseError or VerifyError when that fails."""
-    return parse_program(read_text(path), WeightStore([constants_path(path)]), str(path))
+    """Reads a program; its constants come from the file beside it, or from `weights.safetensors` in the same folder.
+
+    FileError, ParseError or VerifyError when that fails.
+    """
+    files = [constants_path(path), path.parent / SHARED_WEIGHTS]
+    return parse_program(read_text(path), WeightStore(files), str(path))
