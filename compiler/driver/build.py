@@ -1,6 +1,6 @@
 """Model to machine code, stage by stage. Each stage is a function whose result can be looked at.
 
-    read_model -> Source    run_passes -> Optimised    make_plan -> Program    generate -> Code    write / load_code
+read_model -> Source    run_passes -> Optimised    make_plan -> Program    generate -> Code    write / load_code
 """
 
 from __future__ import annotations

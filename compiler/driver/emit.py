@@ -32,7 +32,9 @@ def kind_for(output: Path, kind: str | None = None) -> str:
     """The kind asked for, else the one that the suffix says, else a shared library."""
     if kind is not None:
         if kind not in SUFFIXES:
-            raise UsageError(f"unknown kind of output '{kind}'", expected=", ".join(SUFFIXES), hint=nearest(kind, SUFFIXES))
+            raise UsageError(
+                f"unknown kind of output '{kind}'", expected=", ".join(SUFFIXES), hint=nearest(kind, SUFFIXES)
+            )
         return kind
     return next((name for name, suffix in SUFFIXES.items() if output.suffix == suffix), "so")
 

@@ -34,7 +34,7 @@ def stored_labels(path: Path, sha256: str) -> Labels | None:
             continue
         try:
             with safe_open(str(file), framework="numpy") as handle:
-                if _key(sha256) not in handle.keys():  # noqa: SIM118  (the handle itself cannot be asked)
+                if _key(sha256) not in handle.keys():
                     continue
                 if np.prod(handle.get_slice(_key(sha256)).get_shape()) > MAX_LABELS_BYTES:
                     raise FileError(f"{file}: the labels are too large", expected=f"at most {MAX_LABELS_BYTES} bytes")

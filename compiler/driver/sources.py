@@ -1,11 +1,13 @@
 """From what the user calls a model to its graph and what is known of it.
 
-MODEL is a zoo name, a folder or predict net of Caffe2, an `.onnx` file, a `.sqz` file, or a Graph that is there already.
+MODEL is a zoo name, a folder or predict net of Caffe2, an `.onnx` file, a `.sqz` file, or a Graph.
 """
 
 from __future__ import annotations
 
 import hashlib
+import importlib
+import importlib.util
 import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
@@ -120,20 +122,26 @@ def _lift_caffe2(
     mean: str | tuple[float, ...] | None,
     weights: str,
 ) -> Source:
-    """Lifts a net and notes what is known of it."""
+    """Lifts a net and notes what is known of it. `weights` is what to call those that are not random."""
     from sqzc.frontends.caffe2 import lift
 
     assert not isinstance(mean, str), "a mean of the model's own is settled by the caller"
     inputs = dict(options.input_types)
     if entry is not None:
         inputs.setdefault(entry.input.name, entry.input.shape)
-    name = entry.name if entry is not None else _net_name(predict)
+    name = entry.name if entry is not None else None
     graph = lift(predict, init, input_shapes=inputs, weights=options.weights, mean=mean, name=name)
+    return _lifted(graph, "caffe2", [path for path in (predict, init) if path is not None], mean, weights)
+
+
+def _lifted(graph: Graph, format: str, paths: Iterable[Path], mean: tuple[float, ...] | None, weights: str) -> Source:
+    """The source that a frontend's graph is; random weights show in the meta that the frontend wrote."""
+    drawn = str(graph.meta.get("weights", ""))
     flops, macs, params = count_work(graph)
     facts = ModelFacts(
-        format="caffe2",
-        sources=tuple(_sources(path for path in (predict, init) if path is not None)),
-        weights=weights if options.weights == "pretrained" else str(graph.meta["weights"]),
+        format=format,
+        sources=tuple(_sources(paths)),
+        weights=drawn if drawn.startswith("random") else weights,
         mean=mean,
         layouts=input_layouts(graph),
         flops=flops,
@@ -141,13 +149,6 @@ def _lift_caffe2(
         params=params,
     )
     return _with_facts(Source(graph, facts, None), facts)
-
-
-def _net_name(predict: Path) -> str:
-    """What a net calls itself, else `model`: the folder's name would make equal files give different libraries."""
-    from sqzc.frontends.caffe2.loader import MAX_PREDICT_BYTES, parse_net, read_bytes
-
-    return parse_net(read_bytes(predict, MAX_PREDICT_BYTES), str(predict)).name or "model"
 
 
 def _sources(paths: Iterable[Path]) -> list[SourceMeta]:
@@ -164,16 +165,16 @@ def _sources(paths: Iterable[Path]) -> list[SourceMeta]:
 
 
 def _from_onnx(path: Path, options: ModelOptions) -> Source:
-    try:
-        from sqzc.frontends.onnx import lift_source  # type: ignore[import-not-found, unused-ignore]
-    except ModuleNotFoundError as error:
-        if error.name != "sqzc.frontends.onnx":
-            raise
+    if importlib.util.find_spec("sqzc.frontends.onnx") is None:
         raise UnsupportedError(
             f"{path} is an ONNX model, and this version of sqzc reads none", expected="a Caffe2 net or a .sqz file"
-        ) from None
-    read: Callable[[Path, ModelOptions], Source] = lift_source
-    return read(path, options)
+        )
+    mean = None if options.mean == "model" else options.mean
+    assert not isinstance(mean, str)
+    lift: Callable[..., Graph] = importlib.import_module("sqzc.frontends.onnx").lift
+    graph = lift(path, input_shapes=options.input_types, weights=options.weights, mean=mean)
+    source = _lifted(graph, "onnx", [path], mean, "file")
+    return replace(source, labels=find_labels(path.parent))
 
 
 def _from_sqz(path: Path, options: ModelOptions) -> Source:

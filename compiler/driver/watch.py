@@ -135,3 +135,12 @@ def timing_rows(records: Sequence[PassRecord]) -> list[Mapping[str, Any]]:
         }
         for record in records
     ]
+
+
+def timing_text(rows: Sequence[Mapping[str, Any]]) -> str:
+    """The table of `--time-passes`."""
+    lines = [f"{'ms':>9}  {'ops':>5}  {'rewrites':>8}  pass"]
+    for row in rows:
+        lines.append(f"{1000 * row['seconds']:9.2f}  {row['ops']:5}  {row['rewrites']:8}  {row['pass']}")
+    lines.append(f"{1000 * sum(row['seconds'] for row in rows):9.2f}  {'':5}  {'':8}  all")
+    return "\n".join(lines)
