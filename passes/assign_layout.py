@@ -55,7 +55,7 @@ class AssignLayout(Pass):
         fresh = graph.clone()
         interface = [value.type.layout for _, value in fresh.outputs]
         _make_plain(fresh)
-        decisions = best_layouts(fresh, lanes)
+        decisions = best_layouts(fresh, lanes, interface)
         made = _Relayouts(fresh)
         for node in list(fresh.nodes):
             decision = decisions.get(id(node))

@@ -11,7 +11,7 @@ from sqzc.ir.graph import Graph, Node
 from sqzc.ir.ops import nn
 from sqzc.passes.affine import affine_of, fold_after
 from sqzc.passes.base import PassContext, RewritePass
-from sqzc.passes.rewriting import Weighted, erase_unused, label, replace_node, with_bias
+from sqzc.passes.rewriting import Weighted, erase_unused, label, replace_node, settle_name, with_bias
 
 
 @dataclass(frozen=True)
@@ -62,8 +62,9 @@ class FoldBatchNorm(RewritePass):
             return False
         old = [*conv.inputs, *node.inputs]
         inputs = with_bias(graph, conv, *folded)
-        replace_node(graph, node, conv.op, inputs, absorbed=[conv.output])
+        fused = replace_node(graph, node, conv.op, inputs, absorbed=[conv.output])
         erase_unused(graph, conv.output, *old)
+        settle_name(graph, fused.output)
         return True
 
 

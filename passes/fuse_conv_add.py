@@ -11,7 +11,7 @@ from sqzc.ir.constant import Constant
 from sqzc.ir.graph import Graph, Node, Value
 from sqzc.ir.ops import elementwise, nn
 from sqzc.passes.base import PassContext, RewritePass
-from sqzc.passes.rewriting import label, replace_node
+from sqzc.passes.rewriting import label, replace_node, settle_name
 
 
 @dataclass(frozen=True)
@@ -55,8 +55,9 @@ class FuseConvAdd(RewritePass):
         if len(inputs) == 2:
             zeros = np.zeros(chosen.type.shape[1], dtype=chosen.type.dtype.numpy)
             inputs.append(graph.add_constant(Constant(f"{chosen.name}_bias", zeros)))
-        replace_node(graph, node, conv.op, [*inputs, other], absorbed=[chosen])
+        fused = replace_node(graph, node, conv.op, [*inputs, other], absorbed=[chosen])
         graph.erase(conv)
+        settle_name(graph, fused.output)
         return True
 
 

@@ -8,7 +8,7 @@ from typing import ClassVar
 from sqzc.ir.graph import Graph, Node
 from sqzc.ir.ops import elementwise
 from sqzc.passes.base import PassContext, RewritePass
-from sqzc.passes.rewriting import Weighted, label, replace_node
+from sqzc.passes.rewriting import Weighted, label, replace_node, settle_name
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,9 @@ class FuseConvRelu(RewritePass):
             return False
         if not ctx.take(f"fused {what}"):
             return False
-        replace_node(graph, node, conv.op.replace(act=node.op.activation()), conv.inputs, absorbed=[conv.output])
+        fused = replace_node(
+            graph, node, conv.op.replace(act=node.op.activation()), conv.inputs, absorbed=[conv.output]
+        )
         graph.erase(conv)
+        settle_name(graph, fused.output)
         return True

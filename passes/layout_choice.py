@@ -8,12 +8,14 @@ submodular), found by networkx. Of equally cheap ones it is the one with the few
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import networkx as nx
 
 from sqzc.ir.graph import Graph, Node, Value
 from sqzc.ir.opdef import Layouts
+from sqzc.ir.types import Layout
 from sqzc.passes.layout_cost import (
     Freedom,
     Preference,
@@ -38,9 +40,13 @@ class Decision:
     result: bool
 
 
-def best_layouts(graph: Graph, lanes: int) -> dict[int, Decision]:
-    """The decision for every node, by id(), that has anything blocked. The graph's results are all row-major."""
-    problem = _Problem(graph, lanes)
+def best_layouts(graph: Graph, lanes: int, outputs: Sequence[Layout] = ()) -> dict[int, Decision]:
+    """The decision for every node, by id(), that has anything blocked.
+
+    The graph's results must all be row-major; `outputs` are the layouts that its outputs have to have, row-major when
+    empty.
+    """
+    problem = _Problem(graph, lanes, outputs)
     _, (_, blocked) = nx.minimum_cut(problem.net, PLAIN, BLOCKED)
     decisions = {}
     for node in graph.nodes:
@@ -56,8 +62,12 @@ def best_layouts(graph: Graph, lanes: int) -> dict[int, Decision]:
 class _Problem:
     """The flow network. A variable on the side of PLAIN is row-major, on the side of BLOCKED channel-blocked."""
 
-    def __init__(self, graph: Graph, lanes: int) -> None:
+    def __init__(self, graph: Graph, lanes: int, outputs: Sequence[Layout]) -> None:
         self.lanes = lanes
+        self.outputs = [
+            (value, BLOCKED if layout.block == lanes else PLAIN)
+            for (_, value), layout in zip(graph.outputs, outputs or [Layout()] * len(graph.outputs), strict=True)
+        ]
         self.net = nx.DiGraph()
         self.net.add_nodes_from((PLAIN, BLOCKED))
         self.number = {id(node): index for index, node in enumerate(graph.nodes)}
@@ -66,7 +76,7 @@ class _Problem:
             self._add_preferences(node)
         for index, value in enumerate(graph.values()):
             if is_image(value.type):
-                self._add_relayouts(graph, index, value)
+                self._add_relayouts(index, value)
 
     def result(self, value: Value) -> Variable:
         """The variable of a value as it is made."""
@@ -101,11 +111,10 @@ class _Problem:
         self._pay(plain=variable, blocked=BLOCKED, cost=preference.plain)
         self._pay(plain=PLAIN, blocked=variable, cost=preference.blocked)
 
-    def _add_relayouts(self, graph: Graph, index: int, value: Value) -> None:
+    def _add_relayouts(self, index: int, value: Value) -> None:
         made = self.result(value)
         uses = {self.use(node, i) for node in value.users for i, v in enumerate(node.inputs) if v is value}
-        if graph.is_output(value):
-            uses.add(PLAIN)
+        uses.update(wanted for output, wanted in self.outputs if output is value)
         if uses <= {made}:
             return
         cost = relayout_cost(value.type, self.lanes)

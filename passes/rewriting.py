@@ -44,6 +44,12 @@ def replace_node(
     return fresh
 
 
+def settle_name(graph: Graph, value: Value) -> None:
+    """Drops the suffix from an SSA name like `conv1.1` once `conv1`, its source name, is free again."""
+    if value.source and value.name.startswith(f"{value.source[-1]}."):
+        graph.rename(value, value.source[-1])
+
+
 def forward(graph: Graph, node: Node, value: Value) -> None:
     """Lets `value` stand for the one result of `node`, which goes away."""
     old = node.output
