@@ -24,7 +24,7 @@ from typing import Any
 
 from sqzc.diagnostics import Location, SqzcError, nearest
 from sqzc.ir.constant import Array
-from sqzc.ir.cursor import Cursor
+from sqzc.ir.cursor import Cursor, shown
 from sqzc.ir.opdef import OpDef
 from sqzc.ir.pieces import (
     Weights,
@@ -148,7 +148,8 @@ class _Reader:
                 c.take()
                 lines[token.text]()
             else:
-                raise c.error("unexpected text", token, expected="meta, in, out, const, buf, a step's number or '}'")
+                known = f"{', '.join(lines)}, a step's number or '}}'"
+                raise c.error("unexpected text", token, expected=known, got=shown(token))
         return program
 
     def fields(self, readers: Mapping[str, Callable[[], Any]], *, needed: bool = False) -> dict[str, Any]:

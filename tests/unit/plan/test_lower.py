@@ -340,9 +340,7 @@ class Growth:
 
 
 KINDS = ("conv", "pool", "relu", "add", "concat", "relayout", "reshape", "softmax")
-STEPS = st.lists(
-    st.tuples(st.sampled_from(KINDS), st.integers(0, 5), st.integers(0, 11)), min_size=1, max_size=12
-)
+STEPS = st.lists(st.tuples(st.sampled_from(KINDS), st.integers(0, 5), st.integers(0, 11)), min_size=1, max_size=12)
 
 
 @settings(max_examples=150, deadline=None)
