@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from sqzc.backends.llvm.family import Family
-from sqzc.backends.llvm.kernels.broadcast import BinaryMap, CompareMap, WhereMap
-from sqzc.backends.llvm.kernels.channelwise import BatchNormMap, PreluMap
+from sqzc.backends.llvm.general import GENERAL
 from sqzc.backends.llvm.kernels.conv_direct import ConvDirect
 from sqzc.backends.llvm.kernels.conv_pool import ConvGlobalAverage, ConvMaxPool
 from sqzc.backends.llvm.kernels.conv_winograd import ConvWinograd
 from sqzc.backends.llvm.kernels.copy import ClearBorder, CopyImage
-from sqzc.backends.llvm.kernels.elementwise import CastMap, UnaryMap
 from sqzc.backends.llvm.kernels.pool import AvgPoolBlocked, MaxPoolBlocked
 from sqzc.backends.llvm.kernels.softmax import SoftmaxRows
 from sqzc.diagnostics import Location, UnsupportedError
@@ -32,13 +30,7 @@ FAMILIES: tuple[Family, ...] = (
     SoftmaxRows(),
     CopyImage(),
     ClearBorder(),
-    UnaryMap(),
-    CastMap(),
-    BinaryMap(),
-    CompareMap(),
-    WhereMap(),
-    BatchNormMap(),
-    PreluMap(),
+    *GENERAL,
 )
 
 

@@ -1,7 +1,7 @@
 """Elementary functions on float32 vectors, in generated code alone: no libm at run time.
 
-Polynomials are given by their coefficients from the constant upward. Error bounds are relative and were measured against
-double precision over the whole range (tests/differential); 1 ULP is 2^-23.
+Polynomials are given by their coefficients from the constant upward. Error bounds are relative and were measured
+against double precision over the whole range (tests/differential); 1 ULP is 2^-23.
 """
 
 from __future__ import annotations
@@ -161,7 +161,7 @@ def softplus(e: Emitter, x: Val) -> Val:
 
 # -- the error function -----------------------------------------------------------------------------------------------
 
-# erf(x) / x in x^2, minimax on [0, 1] to 1.3e-9; and log(1 - erf(x)), fitted on [1, 4] so that the error of erf is 1e-9.
+# erf(x) / x in x^2, minimax on [0, 1] to 1.3e-9; and log(1 - erf(x)) on [1, 4] so that the error of erf is 1e-9.
 _ERF = (
     1.1283791065216064, -0.3761262595653534, 0.1128358542919159, -0.026853810995817184, 0.005188327748328447,
     -0.0008010191959328949, 7.853856368456036e-05,

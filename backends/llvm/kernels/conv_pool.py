@@ -30,8 +30,10 @@ from sqzc.target import Target
 def fused_selection(graph: Graph, node: Node, target: Target, name: str) -> tuple[Selection, Node] | None:
     """The selection of a direct convolution and its only user, or None where one of them stands in the way."""
     chosen = ConvDirect().select(graph, node, target)
+    if chosen is None or len(chosen.reads) > 1:
+        return None
     user = graph.sole_user(node.output)
-    if chosen is None or user is None or len(chosen.reads) > 1:
+    if user is None:
         return None
     if ConvWinograd().select(graph, node, target) is not None:
         return None

@@ -1,0 +1,40 @@
+"""The families that together run every op in row-major layout; `library` tries the special ones first."""
+
+from __future__ import annotations
+
+from sqzc.backends.llvm.family import Family
+from sqzc.backends.llvm.kernels.broadcast import BinaryMap, CompareMap, WhereMap
+from sqzc.backends.llvm.kernels.channelwise import BatchNormMap, PreluMap
+from sqzc.backends.llvm.kernels.elementwise import CastMap, UnaryMap
+from sqzc.backends.llvm.kernels.gather import GatherRows
+from sqzc.backends.llvm.kernels.move import ConcatCopy, CopyFlat, ExpandCopy, PadConstant, SliceCopy, TransposeCopy
+from sqzc.backends.llvm.kernels.norm import InstanceNormPlanes, LocalResponse, SoftmaxAxes
+from sqzc.backends.llvm.kernels.reduce import ReduceAxes
+from sqzc.backends.llvm.kernels.resize import ResizeLinear
+from sqzc.backends.llvm.kernels.select_ops import ArgExtreme, TopKRows
+from sqzc.backends.llvm.kernels.take import TableTake
+
+GENERAL: tuple[Family, ...] = (
+    UnaryMap(),
+    CastMap(),
+    BinaryMap(),
+    CompareMap(),
+    WhereMap(),
+    BatchNormMap(),
+    PreluMap(),
+    CopyFlat(),
+    TransposeCopy(),
+    SliceCopy(),
+    ExpandCopy(),
+    PadConstant(),
+    ConcatCopy(),
+    TableTake(),
+    ResizeLinear(),
+    GatherRows(),
+    ReduceAxes(),
+    ArgExtreme(),
+    TopKRows(),
+    InstanceNormPlanes(),
+    LocalResponse(),
+    SoftmaxAxes(),
+)

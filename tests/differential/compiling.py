@@ -1,0 +1,100 @@
+"""Compiles graphs in process and runs them, for tests: no linker, any target that this CPU has, any thread count."""
+
+from __future__ import annotations
+
+import ctypes
+import threading
+from collections.abc import Mapping
+
+import llvmlite.binding as llvm
+import numpy as np
+import numpy.typing as npt
+
+from sqzc.backends.llvm import codegen, elf, objects
+from sqzc.backends.llvm.library import Library
+from sqzc.ir import Graph
+from sqzc.plan.lower import lower
+from sqzc.plan.memory import align
+from sqzc.plan.program import Program
+from sqzc.target import Target
+
+Arrays = Mapping[str, npt.NDArray[np.generic]]
+
+GUARD_BYTES = 256
+"""Bytes beyond every buffer handed to compiled code; they must come back unchanged."""
+FILL = 0xFF
+"""What memory holds before a run: NaN in float32, so that what nobody wrote or what lies outside shows."""
+
+_BARRIER = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int32)
+
+
+class Compiled:
+    """A graph as machine code in this process."""
+
+    def __init__(self, graph: Graph, target: Target) -> None:
+        self.graph = graph
+        library = Library(target)
+        self.program: Program = lower(graph, library)
+        module = codegen.generate(self.program, library.families, target)
+        module.globals[codegen.NET].linkage = "external"
+        pool = codegen.constant_pool(self.program)
+        constants = b"".join(data.ljust(align(len(data)), b"\0") for _, data in pool.parts)
+        self.objects = [
+            objects.compile_module(str(module), target),
+            objects.data_object(codegen.CONSTANTS, [constants or b"\0"], target),
+        ]
+        unknown = set(elf.undefined_symbols(self.objects)) - objects.LIBC_SYMBOLS - {codegen.BARRIER}
+        assert not unknown, f"the code calls {sorted(unknown)}, which no library has"
+        self._sync: threading.Barrier | None = None
+        self._barrier = _BARRIER(self._wait)
+        address = ctypes.cast(self._barrier, ctypes.c_void_p).value
+        assert address is not None
+        self._jit = llvm.create_lljit_compiler(objects.target_machine(target), use_jit_link=True, suppress_errors=True)
+        builder = llvm.JITLibraryBuilder().add_current_process().import_symbol(codegen.BARRIER, address)
+        for contents in self.objects:
+            builder.add_object_img(contents)
+        self._tracker = builder.export_symbol(codegen.NET).link(self._jit, "model")
+        net = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 3, ctypes.c_int32, ctypes.c_int32, ctypes.c_void_p)
+        self._net = net(self._tracker[codegen.NET])
+
+    def __del__(self) -> None:
+        # Code must be unloaded before the JIT that holds it.
+        self.__dict__.pop("_tracker", None)
+
+    def _wait(self, sync: int | None, threads: int) -> None:
+        assert self._sync is not None
+        self._sync.wait()
+
+    def __call__(self, inputs: Arrays, threads: int = 1) -> dict[str, npt.NDArray[np.generic]]:
+        """All outputs by name."""
+        given = [np.ascontiguousarray(inputs[name]) for name in self.program.inputs]
+        types = [self.program.buffers[name].type for _, name in self.program.outputs]
+        results = [_guarded(t.physical_bytes) for t in types]
+        scratch = -(-self.program.scratch_bytes // 64) * 64
+        arena = _guarded(-(-self.program.arena_bytes // 64) * 64 + threads * scratch)
+        pointers = (ctypes.c_void_p * max(len(given), 1))(*[x.ctypes.data for x in given])
+        outputs = (ctypes.c_void_p * len(results))(*[y.ctypes.data for y in results])
+        self._sync = threading.Barrier(threads)
+
+        def work(thread: int) -> None:
+            self._net(arena.ctypes.data, pointers, outputs, thread, threads, None)
+
+        helpers = [threading.Thread(target=work, args=(t,)) for t in range(1, threads)]
+        for helper in helpers:
+            helper.start()
+        work(0)
+        for helper in helpers:
+            helper.join()
+        for memory in (arena, *results):
+            assert (memory[-GUARD_BYTES:] == FILL).all(), "the code wrote past the end of a buffer"
+        return {
+            name: y[: t.physical_bytes].view(t.dtype.numpy).reshape(t.physical_shape)
+            for (name, _), t, y in zip(self.program.outputs, types, results, strict=True)
+        }
+
+
+def _guarded(size: int) -> npt.NDArray[np.uint8]:
+    """`size` bytes at a cache line, full of FILL, and the guard after them."""
+    memory = np.full(size + GUARD_BYTES + 64, FILL, np.uint8)
+    start = -memory.ctypes.data % 64
+    return memory[start : start + size + GUARD_BYTES]
