@@ -106,11 +106,11 @@ def build(
     linker: str | None = None,
 ) -> Result:
     """Compiles a model and writes `output`, if one is given; the output's place is tried before any work is done."""
-    kind = "so" if output is None else emit.kind_for(output, emit_kind)
-    if emit_kind is not None:
-        kind = emit_kind
+    kind = emit_kind or ("so" if output is None else emit.kind_for(output))
     if output is not None:
         emit.check_output(output)
+        if kind == "so":
+            emit.check_linker(linker)
     clock = _Clock(watch.on_stage)
     with clock.stage("reading the model"):
         _check_code_options(code_options, watch)

@@ -88,6 +88,9 @@ def settle(source: Source, options: CodeOptions) -> Settings:
 
     state = source.facts.build
     level = options.opt_level if options.opt_level is not None else state.opt_level if state else 3
+    threads_max = options.threads_max
+    if threads_max is None:
+        threads_max = state.threads_max if state else MAX_THREADS
     goes_on = state is not None and options.passes is None and level == state.opt_level
     if goes_on:
         assert state is not None
@@ -99,7 +102,7 @@ def settle(source: Source, options: CodeOptions) -> Settings:
         opt_level=level,
         pipeline=pipeline,
         prefix=check_prefix(options.prefix or (state.prefix if state else identifier(source.graph.name))),
-        threads_max=parse_threads_max(options.threads_max or (state.threads_max if state else MAX_THREADS)),
+        threads_max=parse_threads_max(threads_max),
         done=state.done if state else (),
         stop_after=options.stop_after,
     )

@@ -48,6 +48,13 @@ def check_output(path: Path) -> None:
     check_writable(path)
 
 
+def check_linker(name: str | None) -> None:
+    """LinkError unless there is a linker to make a shared library with; UsageError for a name that is none."""
+    from sqzc.backends.llvm.link import find_linker
+
+    find_linker(name)
+
+
 def needs_code(kind: str) -> bool:
     """Whether a kind is made from generated code rather than from the graph."""
     return kind not in ("ir", "onnx")

@@ -95,7 +95,7 @@ def parse_level(level: str | int) -> int:
     text = str(level)
     match = re.fullmatch(r"O?([0-3])", text)
     if match is None:
-        raise UsageError(f"unknown optimisation level '{level}'", expected="O0, O1, O2 or O3")
+        raise UsageError(f"unknown optimisation level 'O{text.removeprefix('O')}'", expected="O0, O1, O2 or O3")
     return int(match.group(1))
 
 
