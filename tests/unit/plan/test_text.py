@@ -132,7 +132,7 @@ NAMES = st.text(min_size=1, max_size=12) | st.sampled_from(["nan", "inf", "const
 ENTRIES = st.dictionaries(NAMES | st.just(""), st.integers() | st.text(max_size=8), max_size=3)
 
 
-@settings(deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(st.lists(NAMES, min_size=2, max_size=6, unique=True), st.data())
 def test_any_names_and_fields_read_back(names: list[str], data: st.DataObject) -> None:
     p = Program(data.draw(NAMES), data.draw(NAMES), inputs=names[:1], outputs=[(data.draw(NAMES), names[-1])])
