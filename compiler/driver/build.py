@@ -12,7 +12,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from sqzc.backends.reference import evaluate_node
-from sqzc.diagnostics import InternalError, SqzcError
+from sqzc.diagnostics import InternalError, SqzcError, UnsupportedError
 from sqzc.driver.facts import BuildState, LibraryFacts, library_metadata
 from sqzc.driver.options import CodeOptions
 from sqzc.driver.sources import Source
@@ -207,6 +207,9 @@ def generate(optimised: Optimised, program: Program) -> Code:
     from sqzc.backends.llvm.library import Library
 
     settings, source = optimised.settings, optimised.source
+    if not program.inputs or not program.outputs:
+        missing = "outputs" if program.inputs else "inputs"
+        raise UnsupportedError(f"the network @{program.name} has no {missing}, so there is no library to make of it")
     scratch = align(program.scratch_bytes)
     workspace = align(program.arena_bytes) + scratch
     metadata = library_metadata(program, source.facts, optimised.state, source.labels, settings.target, workspace)
