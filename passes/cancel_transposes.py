@@ -39,7 +39,7 @@ class CancelTransposes(RewritePass):
     After:
         graph @g(%x: f32[1,2,4,3]) {
           const %b = [1.0, 2.0] : f32[1,2,1,1]
-          %a = add(%x, %b) : f32[1,2,4,3] @"u"
+          %a = add(%x, %b) : f32[1,2,4,3] @"a.moved" @"u"
           yield %a as "y"
         }
     """
@@ -131,7 +131,10 @@ def _sink(graph: Graph, node: Node, ctx: PassContext, worthwhile: Callable[[Grap
     if out_perm == tuple(range(len(out_perm))):
         replace_node(graph, node, op, inputs)
     else:
-        result = graph.insert(op, inputs, names=[f"{node.output.name}.moved"], before=node).output
+        # The same numbers in another order: a name of its own, so that nobody compares it with the original.
+        source = tuple(f"{name}.moved" for name in node.output.source[-1:])
+        names = [f"{node.output.name}.moved"]
+        result = graph.insert(op, inputs, names=names, sources=[source], before=node).output
         replace_node(graph, node, shape.Transpose(perm=out_perm), [result])
     erase_unused(graph, *old)
     return True

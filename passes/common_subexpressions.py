@@ -9,7 +9,7 @@ from typing import ClassVar
 from sqzc.ir.graph import Graph, Node, Value
 from sqzc.ir.ops import elementwise
 from sqzc.passes.base import Pass, PassContext
-from sqzc.passes.rewriting import fused_source, label
+from sqzc.passes.rewriting import label, share_names
 
 _COMMUTATIVE = (elementwise.Add, elementwise.Mul, elementwise.Maximum, elementwise.Minimum, elementwise.Equal)
 
@@ -62,7 +62,7 @@ class CommonSubexpressions(Pass):
 
 
 def _merge(graph: Graph, kept: Value, value: Value) -> None:
-    kept.source = fused_source(value, kept)
+    share_names(kept, value)
     graph.replace_uses(value, kept)
 
 

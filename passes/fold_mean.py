@@ -38,7 +38,7 @@ class FoldMean(RewritePass):
         graph @g(%x: f32[1,2,4,4]) {
           const %w = [1.0, 2.0, 3.0, 4.0] : f32[2,2,1,1]
           const %b = [-10.5, -24.5] : f32[2]
-          %c = conv2d(%x, %w, %b) : f32[1,2,4,4] @"conv"
+          %c = conv2d(%x, %w, %b) : f32[1,2,4,4] @"data" @"conv"
           yield %c as "y"
         }
     """
@@ -111,5 +111,5 @@ def _install(
         x = graph.insert(pad, [x], names=[f"{user.output.name}.border"], before=user).output
         op = op.replace(pads=(0, 0, 0, 0))
     old = list(user.inputs)
-    replace_node(graph, user, op, [x, *with_bias(graph, user, *folded)[1:]])
+    replace_node(graph, user, op, [x, *with_bias(graph, user, *folded)[1:]], absorbed=old[:1])
     erase_unused(graph, *old[1:3])

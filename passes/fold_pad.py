@@ -34,7 +34,7 @@ class FoldPad(RewritePass):
     After:
         graph @g(%x: f32[1,1,4,4]) {
           const %w = [1.0, 2.0, 3.0, 4.0] : f32[1,1,2,2]
-          %c = conv2d(%x, %w) {pads=[1,0,0,1]} : f32[1,1,4,4] @"c"
+          %c = conv2d(%x, %w) {pads=[1,0,0,1]} : f32[1,1,4,4] @"p" @"c"
           yield %c as "y"
         }
     """
@@ -53,7 +53,8 @@ class FoldPad(RewritePass):
             return False
         if not ctx.take(f"folded pad {label(pad.output)} into {node.op.name} {label(node.output)}"):
             return False
-        replace_node(graph, node, folded, [x, *node.inputs[1:]])
+        absorbed = [] if graph.sole_user(pad.output) is None else [pad.output]
+        replace_node(graph, node, folded, [x, *node.inputs[1:]], absorbed=absorbed)
         erase_unused(graph, pad.output)
         return True
 

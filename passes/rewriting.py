@@ -18,10 +18,12 @@ Weighted = nn.Conv2d | nn.ConvTranspose2d | nn.Linear
 def fused_source(final: Value, *absorbed: Value) -> tuple[str, ...]:
     """Source names of a value that stands for `final` and has taken the `absorbed` ones in.
 
-    Oldest first; the names of `final` come last, because it is their value that the result has.
+    Oldest first. The last name is always that of the value itself; where `final` has none, its SSA name stands in, so
+    that nothing passes for a value that was computed on the way to it.
     """
-    names = dict.fromkeys(name for value in absorbed for name in value.source if name not in final.source)
-    return (*names, *final.source)
+    own = final.source or (final.name,)
+    names = dict.fromkeys(name for value in absorbed for name in value.source if name not in own)
+    return (*names, *own) if names else final.source
 
 
 def replace_node(
@@ -29,19 +31,24 @@ def replace_node(
 ) -> Node:
     """Puts `op` in the place of a node with one result; the result keeps its name, layout and source names."""
     old = node.output
-    name = old.name
+    name, source = old.name, fused_source(old, *absorbed)
     graph.rename(old, f"{name}.old")
     fresh = graph.insert(
         op,
         inputs,
         names=[name],
-        sources=[fused_source(old, *absorbed)],
+        sources=[source],
         before=node,
         types=[old.type] if not old.type.layout.is_plain else None,
     )
     graph.replace_uses(old, fresh.output)
     graph.erase(node)
     return fresh
+
+
+def share_names(kept: Value, other: Value) -> None:
+    """Gives `kept` the source names of a value that is equal to it."""
+    kept.source = tuple(dict.fromkeys((*kept.source, *other.source)))
 
 
 def settle_name(graph: Graph, value: Value) -> None:
@@ -53,7 +60,7 @@ def settle_name(graph: Graph, value: Value) -> None:
 def forward(graph: Graph, node: Node, value: Value) -> None:
     """Lets `value` stand for the one result of `node`, which goes away."""
     old = node.output
-    value.source = fused_source(old, value)
+    share_names(value, old)
     graph.replace_uses(old, value)
     graph.erase(node)
 

@@ -28,6 +28,8 @@ from filecheck.parser import Parser, pattern_for_opts
 from sqzc.backends import reference
 from sqzc.diagnostics import SqzcError
 from sqzc.ir.constant import Array
+from sqzc.ir.equality import first_difference
+from sqzc.ir.files import weights_of
 from sqzc.ir.graph import Graph, Node
 from sqzc.ir.parser import parse_graph
 from sqzc.ir.printer import print_graph
@@ -37,14 +39,14 @@ from sqzc.target import TARGETS
 
 SPLIT = "# -----"
 _RUN = re.compile(r"^\s*(?:#|//)\s*RUN:\s*(.*)$", re.MULTILINE)
-_CONST = re.compile(r'const\s+%(\w+|"[^"]*")\s*=\s*@([\w./-]+)\s*:\s*(\w+)\[([\d,\s]*)\]')
+_CONST = re.compile(r'const\s+%(\w+|"[^"]*")\s*=\s*@("[^"]*"|[\w./-]+)\s*:\s*(\w+)\[([\d,\s]*)\]')
 
 
 def stand_in_weights(text: str) -> dict[str, Array]:
     """Data for every constant of the text that is not inline, the same for the same symbol and type."""
     arrays: dict[str, Array] = {}
     for match in _CONST.finditer(text):
-        symbol, dtype = match.group(2), DType(match.group(3)).numpy
+        symbol, dtype = match.group(2).strip('"'), DType(match.group(3)).numpy
         shape = tuple(int(dim) for dim in match.group(4).split(",") if dim.strip())
         rng = np.random.default_rng(zlib.crc32(f"{symbol}{shape}".encode()))
         arrays[symbol] = rng.uniform(-1, 1, shape).astype(dtype) if dtype.kind == "f" else np.ones(shape, dtype)
@@ -86,8 +88,11 @@ def _options(words: list[str]) -> tuple[str, bool]:
 def _section(text: str, file: str, passes: str) -> str:
     graph = parse(text, file)
     records = manager(passes).run(graph)
+    text = print_graph(graph)
+    difference = first_difference(graph, parse_graph(text, weights_of(graph)))
+    assert difference is None, f"the printed graph reads back as another one: {difference}\n{text}"
     notes = [f"note: {record.name}: {note}\n" for record in records for note in record.notes]
-    return print_graph(graph) + "".join(notes)
+    return text + "".join(notes)
 
 
 def output_of(text: str, command: str, file: str) -> str:
@@ -121,7 +126,10 @@ def run_file(path: Path) -> str:
     if not commands:
         return f"{path} has no RUN line"
     for command in commands:
-        output = output_of(text, command, path.name)
+        try:
+            output = output_of(text, command, path.name)
+        except SqzcError as error:
+            return f"{path}: unexpected failure\n{error.render()}"
         problem = check(text, output, str(path))
         if problem:
             return f"{problem}\nRUN: {command}\n--- output ---\n{output}"
