@@ -119,4 +119,5 @@ def _conv_preference(node: Node, channels: int, lanes: int) -> Preference:
 
 
 def _fills_lanes(channels: int, lanes: int) -> bool:
-    return 2 * channels >= lanes
+    # Grey and colour images come row-major, and their few channels are read as fast from there on any target.
+    return channels > 3 and 2 * channels >= lanes
