@@ -127,7 +127,7 @@ def build(
         if dump is not None:
             dump.write_plan(program)
         with clock.stage("generating code"):
-            code = generate(optimised, program)
+            code = generate(optimised, program, shared=kind not in emit.STATIC_KINDS)
             if emit.needs_code(kind) and kind in ("so", "archive"):
                 _ = code.objects
         if dump is not None:

@@ -200,8 +200,11 @@ def constants_symbol(prefix: str) -> str:
     return f"{prefix}_constants"
 
 
-def generate(optimised: Optimised, program: Program) -> Code:
-    """LLVM IR for a plan, with the functions of the ABI around it."""
+def generate(optimised: Optimised, program: Program, *, shared: bool = True) -> Code:
+    """LLVM IR for a plan, with the functions of the ABI around it; `shared` adds the names that loaders look for.
+
+    Those are the same in every library, so what is to be linked into a program must not have them.
+    """
     from sqzc.backends.llvm import codegen
     from sqzc.backends.llvm.abi import AbiSpec, add_abi
     from sqzc.backends.llvm.library import Library
@@ -222,6 +225,7 @@ def generate(optimised: Optimised, program: Program) -> Code:
         cpu_features=settings.target.features,
         max_threads=settings.threads_max,
         scratch_bytes=scratch,
+        prepared_bytes=program.prepared_bytes,
     )
     with stage("generating LLVM IR", optimised.graph):
         module = codegen.generate(program, Library(settings.target).families, settings.target)

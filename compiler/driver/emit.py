@@ -27,6 +27,9 @@ SUFFIXES: Mapping[str, str] = {
 TEXT_KINDS = ("llvm-ir", "asm", "ir", "header")
 """What can go to standard output."""
 
+STATIC_KINDS = ("obj", "archive")
+"""What is linked into a program, perhaps beside other models."""
+
 
 def kind_for(output: Path, kind: str | None = None) -> str:
     """The kind asked for, else the one that the suffix says, else a shared library."""
