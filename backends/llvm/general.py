@@ -5,6 +5,7 @@ from __future__ import annotations
 from sqzc.backends.llvm.family import Family
 from sqzc.backends.llvm.kernels.broadcast import BinaryMap, CompareMap, WhereMap
 from sqzc.backends.llvm.kernels.channelwise import BatchNormMap, PreluMap
+from sqzc.backends.llvm.kernels.conv_rows import ConvRows
 from sqzc.backends.llvm.kernels.elementwise import CastMap, UnaryMap
 from sqzc.backends.llvm.kernels.gather import GatherRows
 from sqzc.backends.llvm.kernels.move import ConcatCopy, CopyFlat, ExpandCopy, PadConstant, SliceCopy, TransposeCopy
@@ -37,4 +38,5 @@ GENERAL: tuple[Family, ...] = (
     InstanceNormPlanes(),
     LocalResponse(),
     SoftmaxAxes(),
+    ConvRows(),
 )

@@ -36,7 +36,9 @@ class Compiled:
         library = Library(target)
         self.program: Program = lower(graph, library)
         module = codegen.generate(self.program, library.families, target)
-        module.globals[codegen.NET].linkage = "external"
+        exported = [codegen.NET] + ([codegen.PREPARE] if self.program.prepared_bytes else [])
+        for name in exported:
+            module.globals[name].linkage = "external"
         pool = codegen.constant_pool(self.program)
         constants = b"".join(data.ljust(align(len(data)), b"\0") for _, data in pool.parts)
         self.objects = [
@@ -53,9 +55,19 @@ class Compiled:
         builder = llvm.JITLibraryBuilder().add_current_process().import_symbol(codegen.BARRIER, address)
         for contents in self.objects:
             builder.add_object_img(contents)
-        self._tracker = builder.export_symbol(codegen.NET).link(self._jit, "model")
-        net = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 3, ctypes.c_int32, ctypes.c_int32, ctypes.c_void_p)
+        for name in exported:
+            builder.export_symbol(name)
+        self._tracker = builder.link(self._jit, "model")
+        net = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 4, ctypes.c_int32, ctypes.c_int32, ctypes.c_void_p)
         self._net = net(self._tracker[codegen.NET])
+
+    def prepared(self) -> npt.NDArray[np.uint8]:
+        """The memory that the library fills from its constants once; empty where no kernel asks for any."""
+        memory = _guarded(self.program.prepared_bytes)
+        if self.program.prepared_bytes:
+            ctypes.CFUNCTYPE(None, ctypes.c_void_p)(self._tracker[codegen.PREPARE])(memory.ctypes.data)
+            assert (memory[-GUARD_BYTES:] == FILL).all(), "the code wrote past the end of the prepared memory"
+        return memory
 
     def __del__(self) -> None:
         # Code must be unloaded before the JIT that holds it.
@@ -65,8 +77,10 @@ class Compiled:
         assert self._sync is not None
         self._sync.wait()
 
-    def __call__(self, inputs: Arrays, threads: int = 1) -> dict[str, npt.NDArray[np.generic]]:
-        """All outputs by name."""
+    def __call__(
+        self, inputs: Arrays, threads: int = 1, prepared: npt.NDArray[np.uint8] | None = None
+    ) -> dict[str, npt.NDArray[np.generic]]:
+        """All outputs by name; without `prepared` memory kernels do its work anew."""
         given = [np.ascontiguousarray(inputs[name]) for name in self.program.inputs]
         types = [self.program.buffers[name].type for _, name in self.program.outputs]
         results = [_guarded(t.physical_bytes) for t in types]
@@ -77,7 +91,8 @@ class Compiled:
         self._sync = threading.Barrier(threads)
 
         def work(thread: int) -> None:
-            self._net(arena.ctypes.data, pointers, outputs, thread, threads, None)
+            ready = None if prepared is None else prepared.ctypes.data
+            self._net(arena.ctypes.data, pointers, outputs, ready, thread, threads, None)
 
         helpers = [threading.Thread(target=work, args=(t,)) for t in range(1, threads)]
         for helper in helpers:

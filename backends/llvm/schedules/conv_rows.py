@@ -1,0 +1,92 @@
+"""Schedule of the row-buffered convolution, the one that takes every layout."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sqzc.backends.llvm.family import Schedule
+from sqzc.target import Target
+
+
+@dataclass(frozen=True)
+class RowsProblem:
+    """What the schedule depends on: one group of a convolution, `flat` when it is 1 x 1 over gapless images.
+
+    `direct`: the input can be read where it is, without a padded copy. A flat image is one row of all its pixels.
+    """
+
+    ic: int
+    oc: int
+    oh: int
+    ow: int
+    kh: int
+    kw: int
+    sh: int
+    sw: int
+    dh: int
+    dw: int
+    item_bytes: int
+    direct: bool
+    flat: bool
+
+
+@dataclass(frozen=True)
+class RowsSchedule(Schedule):
+    """Register tile of `ocs` output channels x `rows` x (`vecs` vectors of `width` pixels).
+
+    A work item is `band` output rows, or `span` columns of a flat image. `copied`: input rows are first copied, padded
+    and with their columns sorted by the stride, so that every tap is a run of consecutive elements.
+    """
+
+    ocs: int
+    rows: int
+    vecs: int
+    width: int
+    band: int
+    span: int
+    copied: int
+
+    def in_rows(self, p: RowsProblem) -> int:
+        """Input rows that a band reads."""
+        return (self.band - 1) * p.sh + (p.kh - 1) * p.dh + 1
+
+    def phase(self, p: RowsProblem) -> int:
+        """Columns of one phase of a copied row: every sw-th one, with room for the last vector."""
+        return -(-p.ow // self.width) * self.width + (p.kw - 1) * p.dw // p.sw
+
+    def buffer_elements(self, p: RowsProblem) -> int:
+        """Size of the copied rows of all channels of a group."""
+        return p.ic * self.in_rows(p) * p.sw * self.phase(p) if self.copied else 0
+
+
+def vector_width(size: int, lanes: int) -> int:
+    """The vector that covers `size` pixels with the fewest unused lanes, at most `lanes`."""
+    width = 1
+    while width < min(size, lanes):
+        width *= 2
+    return width
+
+
+def choose(p: RowsProblem, target: Target) -> RowsSchedule:
+    """The tile with the least work in unused lanes and rows; bands as high as a part of the second-level cache holds."""
+    width = vector_width(p.ow, target.vector_lanes)
+    tiles = -(-p.ow // width)
+    room = (6 if target.vector_registers > 16 else 3) if target.has_fma else 2
+    copied = not p.direct or p.ow < width
+
+    def work(vecs: int, rows: int) -> float:
+        return -(-tiles // vecs) * -(-p.oh // rows) * (vecs * rows + 1.0)
+
+    shapes = [(v, r) for v in range(1, min(room, tiles) + 1) for r in range(1, min(room // v, p.oh) + 1)]
+    vecs, rows = min(shapes, key=lambda shape: (work(*shape), shape))
+    span = p.ow
+    if p.flat and not copied:
+        span = min(p.ow, max(1, 1024 // (width * vecs)) * width * vecs)
+    best = RowsSchedule(min(4, p.oc), rows, vecs, width, rows, span, int(copied))
+    # Rows that neighbouring bands share are copied twice, so higher bands are better.
+    while copied and best.band < min(16, p.oh):
+        higher = RowsSchedule(best.ocs, rows, vecs, width, min(best.band + rows, p.oh), span, 1)
+        if higher.buffer_elements(p) * p.item_bytes > target.l2_bytes // 4:
+            break
+        best = higher
+    return best
