@@ -226,6 +226,7 @@ def generate(optimised: Optimised, program: Program, *, shared: bool = True) -> 
         max_threads=settings.threads_max,
         scratch_bytes=scratch,
         prepared_bytes=program.prepared_bytes,
+        fixed_prefix=shared,
     )
     with stage("generating LLVM IR", optimised.graph):
         module = codegen.generate(program, Library(settings.target).families, settings.target)
