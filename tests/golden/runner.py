@@ -16,7 +16,6 @@ import io
 import re
 import shlex
 import zlib
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -25,12 +24,12 @@ from filecheck.matcher import Matcher
 from filecheck.options import Options
 from filecheck.parser import Parser, pattern_for_opts
 
-from sqzc.backends import reference
+from sqzc.backends.reference import evaluate_node
 from sqzc.diagnostics import SqzcError
 from sqzc.ir.constant import Array
 from sqzc.ir.equality import first_difference
 from sqzc.ir.files import weights_of
-from sqzc.ir.graph import Graph, Node
+from sqzc.ir.graph import Graph
 from sqzc.ir.parser import parse_graph
 from sqzc.ir.printer import print_graph
 from sqzc.ir.types import DType
@@ -56,17 +55,6 @@ def stand_in_weights(text: str) -> dict[str, Array]:
 def parse(text: str, file: str = "") -> Graph:
     """The graph of a text with stand-in weights."""
     return parse_graph(text, stand_in_weights(text), file)
-
-
-def evaluate_node(node: Node, arrays: Sequence[Array]) -> Sequence[Array]:
-    """The evaluator that passes are given: the reference backend on a graph of this one node."""
-    graph = Graph("one")
-    inputs = [graph.add_input(f"x{i}", value.type) for i, value in enumerate(node.inputs)]
-    results = graph.insert(node.op, inputs).outputs
-    for index, value in enumerate(results):
-        graph.add_output(f"y{index}", value)
-    found = reference.evaluate(graph, {value.name: data for value, data in zip(inputs, arrays, strict=True)})
-    return [found[name] for name, _ in graph.outputs]
 
 
 def manager(spec: str) -> PassManager:

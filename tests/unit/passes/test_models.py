@@ -12,9 +12,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from golden.runner import evaluate_node
 
-from sqzc.backends.reference import evaluate
+from sqzc.backends.reference import evaluate, evaluate_node
 from sqzc.frontends.caffe2 import lift
 from sqzc.ir.files import weights_of
 from sqzc.ir.graph import Graph
