@@ -58,7 +58,15 @@ TARGETS = {
 }
 
 # /proc/cpuinfo spells two of LLVM's feature names differently.
-_CPUINFO = {"sse3": "pni", "lzcnt": "abm", "sahf": "lahf_lm", "sse4.1": "sse4_1", "sse4.2": "sse4_2", "bmi": "bmi1", "prfchw": "3dnowprefetch"}
+_CPUINFO = {
+    "sse3": "pni",
+    "lzcnt": "abm",
+    "sahf": "lahf_lm",
+    "sse4.1": "sse4_1",
+    "sse4.2": "sse4_2",
+    "bmi": "bmi1",
+    "prfchw": "3dnowprefetch",
+}
 
 
 def host_flags() -> frozenset[str]:

@@ -16,7 +16,7 @@ from llvmlite import ir
 
 from sqzc.backends.llvm import abi_pool as pool
 from sqzc.backends.llvm.abi_cpu import machine_of
-from sqzc.backends.llvm.abi_emit import I32, I64, NET_TYPE, PTR, VOID, AbiBuilder, Body, Val
+from sqzc.backends.llvm.abi_emit import I32, I64, NET_TYPE, PREPARE_TYPE, PTR, VOID, AbiBuilder, Body, Val
 from sqzc.backends.llvm.abi_run import add_checks, add_images, add_work
 from sqzc.runtime.abi import (
     ABI_VERSION,
@@ -45,8 +45,10 @@ class AbiSpec:
         on the same image.
     input_bytes, output_bytes: for each input and output, the distance from one image to the next.
     cpu_features: what `create` and `run_in` test for, in LLVM's names.
-    net: the symbol of the network, `void net(arena, inputs, outputs, i32 thread, i32 threads, sync)`. All threads call
-        it for the same image; it calls `sqz_barrier(sync, threads)` between its steps, not necessarily at its end,
+    prepared_bytes: memory of a handle that `void prepare(memory)` fills once, when the handle is made; without any
+        there is no such function.
+    net: the symbol of the network, `void net(arena, inputs, outputs, prepared, i32 thread, i32 threads, sync)`;
+        `prepared` is null in `run_in`. All threads call it for the same image; it calls `sqz_barrier(sync, threads)` between its steps, not necessarily at its end,
         and does not touch `sync` when `threads` is 1. The arena is aligned to 64 bytes, holds zeros before the first
         run of a handle, and anything at all in `run_in`.
     batch_split: whether batches of at least one image a thread are split by image, each thread with its own arena.
@@ -59,7 +61,9 @@ class AbiSpec:
     output_bytes: tuple[int, ...]
     cpu_features: tuple[str, ...] = ()
     max_threads: int = MAX_THREADS
+    prepared_bytes: int = 0
     net: str = "net"
+    prepare: str = "prepare"
     scratch_bytes: int = 0
     batch_split: bool = False
     fixed_prefix: bool = True
@@ -67,7 +71,13 @@ class AbiSpec:
     def __post_init__(self) -> None:
         check_prefix(self.prefix)
         assert 1 <= self.max_threads <= MAX_THREADS, "max_threads is outside what the ABI allows"
-        for count in (self.workspace_bytes, self.scratch_bytes, *self.input_bytes, *self.output_bytes):
+        for count in (
+            self.workspace_bytes,
+            self.scratch_bytes,
+            self.prepared_bytes,
+            *self.input_bytes,
+            *self.output_bytes,
+        ):
             assert 0 <= count < _MAX_BYTES, f"a size of {count} bytes makes no sense"
 
     @property
@@ -201,13 +211,17 @@ def _create(abi: AbiBuilder, spec: AbiSpec) -> Val:
     arena_at = b.and_(b.add(records, f.i64(pool.RECORDS + WORKSPACE_ALIGNMENT - 1)), mask)
     further = b.sub(wide, f.i64(1))
     per_thread = spec.scratch_stride + (spec.arena_stride if spec.batch_split else 0)
-    size = b.add(b.add(arena_at, f.i64(spec.arena_stride)), b.mul(further, f.i64(per_thread)))
+    prepared_at = b.add(b.add(arena_at, f.i64(spec.arena_stride)), b.mul(further, f.i64(per_thread)))
+    size = b.add(prepared_at, f.i64(spec.prepared_bytes))
     status = f.libc("posix_memalign", slot, f.i64(WORKSPACE_ALIGNMENT), size)
     f.return_if(b.icmp_unsigned("!=", status, f.i32(0)), _status(Status.ERR_MEMORY))
     handle = f.load(PTR, slot)
-    f.libc("memset", handle, f.i32(0), size)
+    f.libc("memset", handle, f.i32(0), prepared_at)
     f.store(threads, handle, pool.THREADS)
     f.store(f.at(handle, arena_at), handle, pool.ARENA)
+    if spec.prepared_bytes:
+        f.store(f.at(handle, prepared_at), handle, pool.PREPARED)
+        f.call(abi.declared(spec.prepare, PREPARE_TYPE), f.at(handle, prepared_at))
 
     with b.if_then(b.icmp_unsigned(">", threads, f.i32(1))):
         f.store(f.libc("getpid"), handle, pool.PROCESS)
@@ -255,7 +269,8 @@ def _run(abi: AbiBuilder, spec: AbiSpec) -> Val:
     b.position_at_end(alone)
     images = abi.module.globals["abi.images"]
     arena = f.load(PTR, handle, pool.ARENA)
-    f.call(images, arena, inputs, outputs, f.i64(0), batch, f.i32(0), f.i32(1), f.null)
+    prepared = f.load(PTR, handle, pool.PREPARED)
+    f.call(images, arena, inputs, outputs, prepared, f.i64(0), batch, f.i32(0), f.i32(1), f.null)
     b.ret(_status(Status.OK))
 
     b.position_at_end(together)
@@ -283,7 +298,7 @@ def _run_in(abi: AbiBuilder, spec: AbiSpec) -> Val:
     # Tested on every call, a few microseconds, as there is nowhere to remember the answer.
     _require_cpu(f)
     images = abi.module.globals["abi.images"]
-    f.call(images, workspace, inputs, outputs, f.i64(0), batch, f.i32(0), f.i32(1), f.null)
+    f.call(images, workspace, inputs, outputs, f.null, f.i64(0), batch, f.i32(0), f.i32(1), f.null)
     b.ret(_status(Status.OK))
     return f.function
 

@@ -33,7 +33,8 @@ LIBC = {
 }
 """The functions taken from the process. All is as on 64-bit Linux, where a pthread_t fills 8 bytes."""
 
-NET_TYPE = ir.FunctionType(VOID, [PTR, PTR, PTR, I32, I32, PTR])
+NET_TYPE = ir.FunctionType(VOID, [PTR, PTR, PTR, PTR, I32, I32, PTR])
+PREPARE_TYPE = ir.FunctionType(VOID, [PTR])
 """arena, inputs, outputs, thread, threads, sync."""
 
 

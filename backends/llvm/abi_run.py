@@ -13,11 +13,11 @@ from sqzc.backends.llvm.abi_emit import I1, I32, I64, NET_TYPE, PTR, VOID, AbiBu
 if TYPE_CHECKING:
     from sqzc.backends.llvm.abi import AbiSpec
 
-IMAGES_TYPE = ir.FunctionType(VOID, [PTR, PTR, PTR, I64, I64, I32, I32, PTR])
+IMAGES_TYPE = ir.FunctionType(VOID, [PTR, PTR, PTR, PTR, I64, I64, I32, I32, PTR])
 
 
 def add_images(abi: AbiBuilder, spec: AbiSpec) -> Val:
-    """Adds `abi.images(arena, inputs, outputs, first, count, thread, threads, sync)`.
+    """Adds `abi.images(arena, inputs, outputs, prepared, first, count, thread, threads, sync)`.
 
     It runs the images from `first` on, all threads together on each. A barrier parts one image from the next, as the
     network itself need not end with one.
@@ -25,9 +25,9 @@ def add_images(abi: AbiBuilder, spec: AbiSpec) -> Val:
     f = abi.function(
         "abi.images",
         IMAGES_TYPE,
-        ("arena", "inputs", "outputs", "first", "count", "thread", "threads", "sync"),
+        ("arena", "inputs", "outputs", "prepared", "first", "count", "thread", "threads", "sync"),
     )
-    arena, inputs, outputs, first, count, thread, threads, sync = f.args
+    arena, inputs, outputs, prepared, first, count, thread, threads, sync = f.args
     b = f.b
     net = abi.declared(spec.net, NET_TYPE)
     barrier = abi.module.globals[pool.BARRIER_NAME]
@@ -38,7 +38,7 @@ def add_images(abi: AbiBuilder, spec: AbiSpec) -> Val:
     with f.counting(count) as i:
         with b.if_then(b.and_(together, b.icmp_signed(">", i, f.i64(0)))):
             f.call(barrier, sync, threads)
-        f.call(net, arena, own_inputs, own_outputs, thread, threads, sync)
+        f.call(net, arena, own_inputs, own_outputs, prepared, thread, threads, sync)
         _advance(f, own_inputs, own_inputs, spec.input_bytes, f.i64(1))
         _advance(f, own_outputs, own_outputs, spec.output_bytes, f.i64(1))
     b.ret_void()
@@ -63,6 +63,7 @@ def add_work(abi: AbiBuilder, spec: AbiSpec, images: Val) -> Val:
     threads = f.load(I32, handle, pool.THREADS)
     arena, inputs, outputs = (f.load(PTR, handle, field) for field in (pool.ARENA, pool.INPUTS, pool.OUTPUTS))
     batch = f.load(I64, handle, pool.BATCH)
+    prepared = f.load(PTR, handle, pool.PREPARED)
     sync = f.at(handle, pool.BARRIER)
     first = f.i64(0)
     if spec.batch_split:
@@ -72,11 +73,11 @@ def add_work(abi: AbiBuilder, spec: AbiSpec, images: Val) -> Val:
         with b.if_then(b.icmp_signed(">", share, f.i64(0))):
             own_arena = f.at(arena, _arena_offset(f, spec, wide_thread, wide_threads))
             begin = b.mul(wide_thread, share)
-            f.call(images, own_arena, inputs, outputs, begin, share, f.i32(0), f.i32(1), f.null)
+            f.call(images, own_arena, inputs, outputs, prepared, begin, share, f.i32(0), f.i32(1), f.null)
             with b.if_then(b.icmp_signed("<", first, batch)):
                 f.call(abi.module.globals[pool.BARRIER_NAME], sync, threads)
     rest = b.sub(batch, first)
-    f.call(images, arena, inputs, outputs, first, rest, thread, threads, sync)
+    f.call(images, arena, inputs, outputs, prepared, first, rest, thread, threads, sync)
     b.ret_void()
     return f.function
 

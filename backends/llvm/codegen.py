@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 from llvmlite import ir
 
+from sqzc.backends.llvm.abi_emit import NET_TYPE, PREPARE_TYPE
 from sqzc.backends.llvm.emit import I8, I32, I64, PTR, VOID, Emitter, Val
-from sqzc.backends.llvm.family import Args, Family
+from sqzc.backends.llvm.family import Args, Family, PreparingFamily
 from sqzc.plan.memory import align
 from sqzc.plan.program import Program, Role, Step
 from sqzc.target import Target
@@ -18,6 +20,7 @@ from sqzc.target import Target
 CONSTANTS = "sqzc_constants"
 BARRIER = "sqz_barrier"
 NET = "net"
+PREPARE = "prepare"
 
 
 @dataclass(frozen=True)
@@ -66,6 +69,8 @@ class _Generator:
         self.module = ir.Module("sqzc")
         self.module.triple = target.triple
         self.pool = constant_pool(program)
+        sizes = [align(step.prepared) for step in program.steps]
+        self.prepared_offsets = [sum(sizes[:index]) for index in range(len(sizes))]
 
     def run(self) -> ir.Module:
         module = self.module
@@ -76,11 +81,13 @@ class _Generator:
         self.barrier = ir.Function(module, ir.FunctionType(VOID, [PTR, I32]), BARRIER)
         kernels = [self.kernel(index, step) for index, step in enumerate(self.program.steps)]
         self.net(kernels)
+        if self.program.prepared_bytes:
+            self.prepare()
         return module
 
     def kernel(self, index: int, step: Step) -> ir.Function:
         """One function over a range of work items."""
-        pointers = len(step.reads) + len(step.constants) + len(step.writes) + 1
+        pointers = len(step.reads) + len(step.constants) + len(step.writes) + 2
         function = ir.Function(
             self.module, ir.FunctionType(VOID, [PTR] * pointers + [I64, I64]), step_symbol(index, step)
         )
@@ -95,7 +102,8 @@ class _Generator:
         args = Args(
             tuple(function.args[:first]),
             tuple(function.args[first:second]),
-            tuple(function.args[second : pointers - 1]),
+            tuple(function.args[second : pointers - 2]),
+            function.args[pointers - 2],
             function.args[pointers - 1],
             function.args[pointers],
             function.args[pointers + 1],
@@ -106,13 +114,14 @@ class _Generator:
 
     def net(self, kernels: list[ir.Function]) -> None:
         """One image through all steps; every thread takes its share of each step's items."""
-        function = ir.Function(self.module, ir.FunctionType(VOID, [PTR, PTR, PTR, I32, I32, PTR]), NET)
+        function = ir.Function(self.module, NET_TYPE, NET)
         function.linkage = "internal"
         function.attributes.add("nounwind")
-        arena, inputs, outputs, thread, threads, sync = function.args
+        arena, inputs, outputs, prepared, thread, threads, sync = function.args
         e = Emitter(ir.IRBuilder(function.append_basic_block("entry")), self.target)
         b = e.b
         wide_thread, wide_threads = b.zext(thread, I64), b.zext(threads, I64)
+        ready = b.icmp_unsigned("!=", prepared, ir.Constant(PTR, None))
         several = b.icmp_unsigned(">", threads, ir.Constant(I32, 1))
         scratch_start = align(self.program.arena_bytes)
         scratch_size = align(self.program.scratch_bytes)
@@ -129,10 +138,27 @@ class _Generator:
             pointers = [self.pointer(e, name, arena, inputs, outputs) for name in step.reads]
             pointers += [e.at(self.data, self.pool.offsets[name]) for name in step.constants]
             pointers += [self.pointer(e, name, arena, inputs, outputs) for name in step.writes]
-            b.call(kernel, [*pointers, scratch, begin, end])
+            own = ir.Constant(PTR, None)
+            if step.prepared:
+                own = b.select(ready, e.at(prepared, self.prepared_offsets[index]), own)
+            b.call(kernel, [*pointers, scratch, own, begin, end])
         if self.probes:
             self.probe(e, sync, len(kernels))
         b.ret_void()
+
+    def prepare(self) -> None:
+        """Fills the prepared memory of all steps."""
+        function = ir.Function(self.module, PREPARE_TYPE, PREPARE)
+        function.linkage = "internal"
+        function.attributes.add("nounwind")
+        e = Emitter(ir.IRBuilder(function.append_basic_block("entry")), self.target)
+        for index, step in enumerate(self.program.steps):
+            if step.prepared:
+                family = cast(PreparingFamily, self.families[step.kernel])
+                constants = tuple(e.at(self.data, self.pool.offsets[name]) for name in step.constants)
+                prepared = e.at(function.args[0], self.prepared_offsets[index])
+                family.prepare(e, self.program, step, constants, prepared)
+        e.b.ret_void()
 
     def probe(self, e: Emitter, sync: Val, index: int) -> None:
         """Stores the cycle counter."""

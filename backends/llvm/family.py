@@ -23,12 +23,16 @@ from sqzc.target import Target
 
 @dataclass(frozen=True)
 class Args:
-    """Pointers of one kernel call, to element 0 of each buffer's memory, and its range of work items."""
+    """Pointers of one kernel call, to element 0 of each buffer's memory, and its range of work items.
+
+    `prepared` points to what `PreparingFamily.prepare` has filled; it is null where nobody has.
+    """
 
     reads: tuple[Val, ...]
     constants: tuple[Val, ...]
     writes: tuple[Val, ...]
     scratch: Val
+    prepared: Val
     begin: Val
     end: Val
 
@@ -52,6 +56,14 @@ class Family(Protocol):
 
     def emit(self, e: Emitter, program: Program, step: Step, args: Args) -> None:
         """Appends the code for items args.begin to args.end."""
+        ...
+
+
+class PreparingFamily(Family, Protocol):
+    """A family whose steps may ask for memory that is filled from the constants once."""
+
+    def prepare(self, e: Emitter, program: Program, step: Step, constants: tuple[Val, ...], prepared: Val) -> None:
+        """Appends the code that fills `step.prepared` bytes."""
         ...
 
 

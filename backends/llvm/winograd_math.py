@@ -10,7 +10,7 @@ numpy by tests.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -119,7 +119,8 @@ FORMS = {
 }
 
 
-def two_dimensional(f: Algebra, transform: Transform, grid: Sequence[Sequence[Term]]) -> list[list[Term]]:
-    """The transform applied to every column of `grid` and then to every row of the result."""
+def two_dimensional(f: Algebra, transform: Transform, grid: Sequence[Sequence[Term]]) -> Iterator[list[Term]]:
+    """The transform applied to every column of `grid` and then to every row of the result, one row at a time."""
     columns = [transform(f, [row[j] for row in grid]) for j in range(len(grid[0]))]
-    return [transform(f, [column[i] for column in columns]) for i in range(len(columns[0]))]
+    for i in range(len(columns[0])):
+        yield transform(f, [column[i] for column in columns])

@@ -36,11 +36,14 @@ class Selection:
 
 @dataclass(frozen=True)
 class Finished:
-    """What can only be said once buffers have their borders: schedule, packed constants, scratch bytes a thread."""
+    """What can only be said once buffers have their borders: schedule, packed constants, scratch bytes a thread,
+    bytes prepared once.
+    """
 
     schedule: ScheduleFields = field(default_factory=dict)
     constants: Mapping[str, Array] = field(default_factory=dict)
     scratch: int = 0
+    prepared: int = 0
 
 
 class KernelLibrary(Protocol):

@@ -259,7 +259,13 @@ class _Lowering:
             self.program.constants[name] = Constant(name, array)
             names.append(name)
         self.program.steps.append(
-            replace(step, constants=tuple(names), schedule=dict(finished.schedule), scratch=finished.scratch)
+            replace(
+                step,
+                constants=tuple(names),
+                schedule=dict(finished.schedule),
+                scratch=finished.scratch,
+                prepared=finished.prepared,
+            )
         )
 
     # -- 4. placement -------------------------------------------------------------------------------------------------

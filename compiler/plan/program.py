@@ -102,8 +102,9 @@ class Step:
     """One kernel call.
 
     `ops` are the graph ops it stands for, in order, and `facts` what the kernel must know that neither they nor the
-    buffers say (such as the size of a packed filter). `scratch` is private memory per thread in bytes. `schedule` is
-    read by the kernel's family alone.
+    buffers say (such as the size of a packed filter). `scratch` is private memory per thread in bytes.
+    `prepared` is memory per handle that holds what can be computed from the constants alone, filled once when the handle
+    is made; callers without a handle run without it. `schedule` is read by the kernel's family alone.
     """
 
     kernel: str
@@ -116,6 +117,7 @@ class Step:
     scratch: int = 0
     sources: tuple[str, ...] = ()
     flops: int = 0
+    prepared: int = 0
 
 
 @dataclass
@@ -141,6 +143,11 @@ class Program:
     def scratch_bytes(self) -> int:
         """Private bytes that every thread needs."""
         return max((step.scratch for step in self.steps), default=0)
+
+    @property
+    def prepared_bytes(self) -> int:
+        """Bytes that a handle fills once, all steps together; each step's part is aligned to 64."""
+        return sum(-(-step.prepared // ALIGN) * ALIGN for step in self.steps)
 
     def root(self, name: str) -> tuple[Buffer, int]:
         """The buffer that owns the memory of `name`, and the byte offset of `name` within it."""

@@ -8,7 +8,7 @@
     role   := 'input' | 'output' | 'constant' | 'arena' | 'view'
     step   := number ':' kernel '(' names ')' ['with' '(' names ')'] '->' '(' names ')' ['[' op {',' op} ']'] {field}
               {'@' string}
-              with the fields facts='{'entries'}' sched='{'entries'}' scratch=int flops=int
+              with the fields facts='{'entries'}' sched='{'entries'}' scratch=int prepared=int flops=int
     entries := name '=' (int | name) {',' ...}
 
 `at` is the offset in the arena, or in the parent of a view; what stands after `with` are constants; `const`, `op`,
@@ -84,7 +84,7 @@ def print_step(step: Step) -> str:
     for word, entries in (("facts", step.facts), ("sched", step.schedule)):
         if entries:
             text += f" {word}={_show_entries(entries)}"
-    for word, number in (("scratch", step.scratch), ("flops", step.flops)):
+    for word, number in (("scratch", step.scratch), ("prepared", step.prepared), ("flops", step.flops)):
         if number:
             text += f" {word}={number}"
     return text + show_sources(step.sources)
@@ -250,7 +250,15 @@ class _Reader:
         c.expect("->")
         writes = self.names()
         ops = self.ops() if c.accept("[") else ()
-        given = self.fields({"facts": self.entries, "sched": self.entries, "scratch": self.count, "flops": self.count})
+        given = self.fields(
+            {
+                "facts": self.entries,
+                "sched": self.entries,
+                "scratch": self.count,
+                "prepared": self.count,
+                "flops": self.count,
+            }
+        )
         self.program.steps.append(
             Step(
                 kernel,
@@ -263,6 +271,7 @@ class _Reader:
                 given.get("scratch", 0),
                 c.sources(),
                 given.get("flops", 0),
+                given.get("prepared", 0),
             )
         )
 

@@ -170,8 +170,13 @@ def _verify_step(program: Program, place: str, step: Step) -> None:
         _known(program, place, name)
     if not step.writes:
         raise _fault(program, place, "writes nothing")
-    if min(step.scratch, step.flops) < 0:
-        raise _fault(program, place, "a negative count", got=f"scratch {step.scratch}, flops {step.flops}")
+    if min(step.scratch, step.prepared, step.flops) < 0:
+        raise _fault(
+            program,
+            place,
+            "a negative count",
+            got=f"scratch {step.scratch}, prepared {step.prepared}, flops {step.flops}",
+        )
     for name in step.writes:
         role = program.root(name)[0].role
         if role in (Role.INPUT, Role.CONSTANT):

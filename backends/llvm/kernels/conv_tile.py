@@ -76,8 +76,12 @@ class ConvTile:
         e, p, s = self.e, self.p, self.s
         sums = list(sums)
         offsets = [4 * (i * p.sh * p.x.row + j * p.sw * p.x.pixel) for i, j in pixels]
+        # Neighbouring windows share pixels: without a barrier the code generator would load each once, keep it for the
+        # later tap, and spill accumulators to make room.
+        e.fence()
         for lane in range(p.lanes):
             if s.ahead:
+                e.fence()
                 # The same pixels of the next channel block, a few lines at a time: a burst would hold up the sums.
                 for offset in offsets[lane :: p.lanes]:
                     e.prefetch(x, offset + 4 * p.x.plane)

@@ -1,9 +1,11 @@
 """Convolution 3 x 3, stride 1, by Winograd's minimal filtering.
 
 For a band of image tiles: transform the data once; then per tile of output channels transform the filters, multiply
-position by position, and transform back. Filters are expanded here and not at compile time: read raw they are a quarter
-of the bytes, which costs less than the extra arithmetic as soon as they come from beyond the second-level cache, and the
-library stays small.
+position by position, and transform back.
+
+Transformed filters have four times the bytes of the raw ones. They are not stored in the library: making them when a
+handle is made takes well under a millisecond for networks of a few million parameters, less than reading them from a
+file. Where nothing was prepared they are made on the way, one tile of channels at a time.
 """
 
 from __future__ import annotations
@@ -12,8 +14,9 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 import numpy as np
+from llvmlite import ir
 
-from sqzc.backends.llvm.emit import Emitter, Val
+from sqzc.backends.llvm.emit import PTR, Emitter, Val
 from sqzc.backends.llvm.epilogue import finish_vector
 from sqzc.backends.llvm.family import Args
 from sqzc.backends.llvm.packing import pack_bias, pack_conv
@@ -92,7 +95,10 @@ class ConvWinograd:
         # A block of zeros follows the bias: what accumulators start from at all positions but one.
         start = np.concatenate([bias, np.zeros(s.oc_vecs * p.y_block, np.float32)])
         constants = {"w": np.ascontiguousarray(filters), "b": start}
-        return Finished(s.to_fields(), constants, scratch_layout(p, s, target.vector_lanes).total)
+        layout = scratch_layout(p, s, target.vector_lanes)
+        size = FORMS[s.m].size
+        prepared = tiles * size**2 * layout.u_step if s.prepared else 0
+        return Finished(s.to_fields(), constants, layout.total, prepared)
 
     def items(self, program: Program, step: Step) -> int:
         p, s = conv_problem(program, step), WinogradSchedule.from_fields(step.schedule)
@@ -100,6 +106,46 @@ class ConvWinograd:
 
     def emit(self, e: Emitter, program: Program, step: Step, args: Args) -> None:
         _Winograd(e, conv_problem(program, step), WinogradSchedule.from_fields(step.schedule), args).emit()
+
+    def prepare(self, e: Emitter, program: Program, step: Step, constants: tuple[Val, ...], prepared: Val) -> None:
+        """All filters, transformed, one channel tile after the other."""
+        p, s = conv_problem(program, step), WinogradSchedule.from_fields(step.schedule)
+        size = FORMS[s.m].size
+        layout = scratch_layout(p, s, e.lanes)
+
+        def tile(index: Val, _: list[Val]) -> list[Val]:
+            target = e.at(prepared, e.mul_add(index, size**2 * layout.u_step))
+            transform_filters(e, p, s, constants[0], index, target)
+            return []
+
+        e.loop(0, -(-p.oc_blocks // s.oc_vecs), 1, tile)
+
+
+def transform_filters(e: Emitter, p: ConvProblem, s: WinogradSchedule, weights: Val, tile: Val, target: Val) -> None:
+    """U = G g G^T for one channel tile."""
+    form, f = FORMS[s.m], VectorAlgebra(e)
+    vector = 4 * e.lanes
+    width = s.oc_vecs * vector
+    step = scratch_layout(p, s, e.lanes).u_step
+    source = e.at(weights, e.mul_add(tile, p.ic_padded * 9 * width))
+
+    def channel(c: Val, _: list[Val]) -> list[Val]:
+        raw, out = e.at(source, e.mul_add(c, 9 * width)), e.at(target, e.mul_add(c, width))
+
+        def one(k: Val, _: list[Val]) -> list[Val]:
+            at = e.mul_add(k, vector)
+            start, to = e.at(raw, at), e.at(out, at)
+            taps = [[e.load(start, (3 * u + v) * width) for v in range(3)] for u in range(3)]
+            for i, line in enumerate(two_dimensional(f, form.filter, taps)):
+                for j, value in enumerate(line):
+                    e.store(value, to, (i * form.size + j) * step)
+                e.fence()
+            return []
+
+        e.loop(0, s.oc_vecs, 1, one)
+        return []
+
+    e.loop(0, p.ic_padded, 1, channel)
 
 
 class _Winograd:
@@ -129,20 +175,62 @@ class _Winograd:
         with e.when(fresh):
             self.transform_data(image, first)
         oc = e.clamp_last(tile, s.oc_vecs, p.oc_blocks)
-        self.transform_filters(tile)
         y = e.at(self.args.writes[0], e.mul_add(image, 4 * p.y.image, e.mul_add(oc, 4 * p.y.plane, 4 * p.y.origin)))
         r = None
         if p.r is not None:
             r = e.at(self.args.reads[1], e.mul_add(image, 4 * p.r.image, e.mul_add(oc, 4 * p.r.plane, 4 * p.r.origin)))
+        filters = self.filters(tile)
+        if s.order == "tile":
+            self.by_tile(filters, first, oc, y, r)
+        else:
+            self.by_position(filters, first, oc, y, r)
+        return []
+
+    def filters(self, tile: Val) -> Val:
+        """The transformed filters of a channel tile: prepared ones, else made now in scratch."""
+        e, p, s = self.e, self.p, self.s
+        if not s.prepared:
+            transform_filters(e, p, s, self.args.constants[0], tile, self.u)
+            return self.u
+        missing = e.b.icmp_unsigned("==", self.args.prepared, ir.Constant(PTR, None))
+        with e.when(missing):
+            transform_filters(e, p, s, self.args.constants[0], tile, self.u)
+        own = e.at(self.args.prepared, e.mul_add(tile, self.form.size**2 * self.layout.u_step))
+        return e.b.select(missing, self.u, own)
+
+    def by_tile(self, filters: Val, first: Val, oc: Val, y: Val, r: Val | None) -> None:
+        """Each register tile through all positions and out."""
+        e, s = self.e, self.s
 
         def block(number: Val, _: list[Val]) -> list[Val]:
             start = e.clamp_last(number, s.tiles, self.count)
-            self.multiply(start, oc)
-            self.transform_output(first, start, oc, y, r)
+
+            def position(index: Val, _: list[Val]) -> list[Val]:
+                self.multiply(start, oc, index, filters, self.products)
+                return []
+
+            e.loop(0, self.form.size**2, 1, position)
+            self.transform_output(first, start, s.tiles, oc, y, r)
             return []
 
         e.loop(0, -(-self.count // s.tiles), 1, block)
-        return []
+
+    def by_position(self, filters: Val, first: Val, oc: Val, y: Val, r: Val | None) -> None:
+        """All image tiles through one position after the other, then everything out."""
+        e, s = self.e, self.s
+        width = s.oc_vecs * self.vector
+
+        def position(index: Val, _: list[Val]) -> list[Val]:
+            def block(number: Val, _: list[Val]) -> list[Val]:
+                start = e.clamp_last(number, s.tiles, self.count)
+                self.multiply(start, oc, index, filters, e.at(self.products, e.mul_add(start, width)), number)
+                return []
+
+            e.loop(0, -(-self.count // s.tiles), 1, block)
+            return []
+
+        e.loop(0, self.form.size**2, 1, position)
+        self.transform_output(first, e.i64(0), self.count, oc, y, r)
 
     # -- data ---------------------------------------------------------------------------------------------------------
 
@@ -181,78 +269,57 @@ class _Winograd:
         for i, line in enumerate(two_dimensional(self.f, self.form.data, data)):
             for j, value in enumerate(line):
                 e.store(value, target, i * self.layout.v_row + 4 * j * p.ic_padded)
+            e.fence()
 
     # -- filters ------------------------------------------------------------------------------------------------------
 
-    def transform_filters(self, tile: Val) -> None:
-        """U = G g G^T for the channel tile."""
+    def multiply(self, start: Val, oc: Val, index: Val, filters: Val, products: Val, block: Val | None = None) -> None:
+        """M = sum over ic of V * U at one position for `tiles` tiles from `start`.
+
+        With `block`, the number of the register tile, it brings in its share of the next position's filters.
+        """
         e, p, s, size = self.e, self.p, self.s, self.form.size
         width = s.oc_vecs * self.vector
-        source = e.at(self.args.constants[0], e.mul_add(tile, p.ic_padded * 9 * width))
-
-        def channel(c: Val, _: list[Val]) -> list[Val]:
-            raw, out = e.at(source, e.mul_add(c, 9 * width)), e.at(self.u, e.mul_add(c, size * width))
-
-            def vector(k: Val, _: list[Val]) -> list[Val]:
-                at = e.mul_add(k, self.vector)
-                start, to = e.at(raw, at), e.at(out, at)
-                taps = [[e.load(start, (3 * u + v) * width) for v in range(3)] for u in range(3)]
-                for i in range(size):
-                    for j in range(size):
-                        e.prefetch(to, i * self.layout.u_row + (j + size) * width, write=True)
-                for i, line in enumerate(two_dimensional(self.f, self.form.filter, taps)):
-                    for j, value in enumerate(line):
-                        e.store(value, to, i * self.layout.u_row + j * width)
-                return []
-
-            e.loop(0, s.oc_vecs, 1, vector)
-            return []
-
-        e.loop(0, p.ic_padded, 1, channel)
-
-    # -- products -----------------------------------------------------------------------------------------------------
-
-    def multiply(self, start: Val, oc: Val) -> None:
-        """M = sum over ic of V * U for `tiles` tiles from `start`."""
-        e, p, s, size = self.e, self.p, self.s, self.form.size
-        width = s.oc_vecs * self.vector
-        unit = self.form.unit * (self.form.size + 1)
+        i, j = e.split(index, size)
         bias = e.at(self.args.constants[1], e.mul_add(oc, self.vector))
         zeros = e.at(self.args.constants[1], p.oc_blocks * self.vector)
+        begin = e.b.select(e.b.icmp_signed("==", index, e.i64(self.form.unit * (size + 1))), bias, zeros)
+        starts = [e.load(begin, k * self.vector) for k in range(s.oc_vecs)]
+        sums = [starts[k] for k in range(s.oc_vecs) for _ in range(s.tiles)]
         v = e.at(self.v, e.mul_add(start, 4 * size * p.ic_padded))
+        rows = e.at(v, e.mul_add(i, self.layout.v_row, e.mul_add(j, 4 * p.ic_padded)))
+        own = e.at(filters, e.mul_add(index, self.layout.u_step))
+        blocks = -(-self.count // s.tiles)
+        lines = -(-p.lanes * width // blocks // 64)
+        ahead = own
+        if block is not None:
+            ahead = e.at(own, e.mul_add(block, p.ic_padded // p.lanes * lines * 64, self.layout.u_step))
 
-        def position(index: Val, _: list[Val]) -> list[Val]:
-            begin = e.b.select(e.b.icmp_signed("==", index, e.i64(unit)), bias, zeros)
-            starts = [e.load(begin, k * self.vector) for k in range(s.oc_vecs)]
-            sums = [starts[k] for k in range(s.oc_vecs) for _ in range(s.tiles)]
-            i, j = e.split(index, size)
-            rows = e.at(v, e.mul_add(i, self.layout.v_row, e.mul_add(j, 4 * p.ic_padded)))
-            filters = e.at(self.u, e.mul_add(i, self.layout.u_row, e.mul_add(j, width)))
-
-            def channels(c: Val, carried: list[Val]) -> list[Val]:
-                u, *inner = carried
-                at = e.at(rows, e.mul_add(c, self.vector))
-                for lane in range(p.lanes):
-                    weights = [e.load(u, lane * size * width + k * self.vector) for k in range(s.oc_vecs)]
-                    for t in range(s.tiles):
-                        pixel = e.broadcast(at, 4 * (t * size * p.ic_padded + lane))
-                        for k in range(s.oc_vecs):
-                            inner[k * s.tiles + t] = e.fma(weights[k], pixel, inner[k * s.tiles + t])
-                return [e.at(u, p.lanes * size * width), *inner]
-
-            sums = e.loop(0, p.ic_padded // p.lanes, 1, channels, [filters, *sums])[1:]
-            out = e.at(self.products, e.mul_add(i, self.layout.m_row, e.mul_add(j, self.layout.m_step)))
-            for k in range(s.oc_vecs):
+        def channels(c: Val, carried: list[Val]) -> list[Val]:
+            u, *inner = carried
+            at = e.at(rows, e.mul_add(c, self.vector))
+            near = e.at(ahead, e.mul_add(c, lines * 64))
+            for lane in range(p.lanes):
+                if block is not None:
+                    for line in range(lane, lines, p.lanes):
+                        e.prefetch(near, 64 * line)
+                weights = [e.load(u, lane * width + k * self.vector) for k in range(s.oc_vecs)]
                 for t in range(s.tiles):
-                    e.store(sums[k * s.tiles + t], out, (t * s.oc_vecs + k) * self.vector)
-            return []
+                    pixel = e.broadcast(at, 4 * (t * size * p.ic_padded + lane))
+                    for k in range(s.oc_vecs):
+                        inner[k * s.tiles + t] = e.fma(weights[k], pixel, inner[k * s.tiles + t])
+            return [e.at(u, p.lanes * width), *inner]
 
-        e.loop(0, self.form.size**2, 1, position)
+        sums = e.loop(0, p.ic_padded // p.lanes, 1, channels, [own, *sums])[1:]
+        out = e.at(products, e.mul_add(index, self.layout.m_step))
+        for k in range(s.oc_vecs):
+            for t in range(s.tiles):
+                e.store(sums[k * s.tiles + t], out, (t * s.oc_vecs + k) * self.vector)
 
     # -- output -------------------------------------------------------------------------------------------------------
 
-    def transform_output(self, first: Val, start: Val, oc: Val, y: Val, r: Val | None) -> None:
-        """y = act(A^T M A + residual) for the tiles of one register tile."""
+    def transform_output(self, first: Val, start: Val, count: int, oc: Val, y: Val, r: Val | None) -> None:
+        """y = act(A^T M A + residual) for `count` image tiles from `start`."""
         e, p, s = self.e, self.p, self.s
 
         def one(t: Val, _: list[Val]) -> list[Val]:
@@ -278,17 +345,16 @@ class _Winograd:
             e.loop(0, s.oc_vecs, 1, vector)
             return []
 
-        e.loop(0, s.tiles, 1, one)
+        e.loop(0, count, 1, one)
 
     def one_output(self, source: Val, out: Val, extra: Val | None, block: Val) -> None:
         """One tile of one channel block, back in the image."""
         e, p, size = self.e, self.p, self.form.size
-        products = [
-            [e.load(source, i * self.layout.m_row + j * self.layout.m_step) for j in range(size)] for i in range(size)
-        ]
+        products = [[e.load(source, (i * size + j) * self.layout.m_step) for j in range(size)] for i in range(size)]
         for i, line in enumerate(two_dimensional(self.f, self.form.output, products)):
             for j, value in enumerate(line):
                 if extra is not None and p.r is not None:
                     value = e.b.fadd(value, e.load(extra, 4 * (i * p.r.row + j * p.r.pixel)))
                 value = finish_vector(e, value, p.act, p.oc, block)
                 e.store(value, out, 4 * (i * p.y.row + j * p.y.pixel))
+            e.fence()

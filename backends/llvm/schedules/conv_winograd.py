@@ -7,23 +7,35 @@ from dataclasses import dataclass
 
 from sqzc.backends.llvm.family import Schedule
 from sqzc.backends.llvm.problems import ConvProblem
-from sqzc.backends.llvm.schedules.conv_direct import LOADS_PER_CYCLE, registers
+from sqzc.backends.llvm.schedules.conv_direct import L2_BYTES_PER_CYCLE, LOADS_PER_CYCLE, registers
 from sqzc.backends.llvm.winograd_math import FORMS, Form
 from sqzc.diagnostics import ScheduleError
 from sqzc.target import Target
+
+# Cycles per stored line that has to come from the second-level cache first (measured, AVX-512 server core).
+STORE_MISS = 3.5
+# Bytes a cycle from beyond the second-level cache, streamed with prefetches.
+FAR_BYTES_PER_CYCLE = 8
+# What must be gained at least before transformed filters are kept, four times the size of the raw ones.
+MEMORY_PRICE = 0.02
 
 
 @dataclass(frozen=True)
 class WinogradSchedule(Schedule):
     """F(m x m, 3 x 3); products in register tiles of `oc_vecs` channel blocks x `tiles` image tiles.
 
-    The input transform of `band` rows of image tiles is kept while all output channels are made from it.
+    The input transform of `band` rows of image tiles is kept while all output channels are made from it. `order`: `tile`
+    takes one register tile through all positions and out before the next; `position` takes all image tiles through one
+    position before the next, so that filters are read once. `prepared`: filters are transformed when a handle is made
+    and not in every run, where a caller has a handle.
     """
 
     m: int
     oc_vecs: int
     tiles: int
     band: int
+    order: str
+    prepared: int
 
     def check(self, problem: ConvProblem, target: Target) -> None:
         """ScheduleError when the tile does not fit the registers or the image."""
@@ -47,14 +59,13 @@ def grid(p: ConvProblem, m: int) -> tuple[int, int]:
 class Scratch:
     """Where transformed data V, filters U and products M lie in a thread's scratch; all numbers are bytes.
 
-    V[i][tile][j][ic], U[i][ic][j][oc], M[i][j][tile][oc] for position (i, j): a transform writes few streams of
-    consecutive lines rather than one line in each of 36 pages. `*_row` is the distance between rows i, one cache line
-    more than the data so that rows do not share the sets of the first-level cache.
+    V[i][tile][j][ic], U[i][j][ic][oc], M[i][j][tile][oc] for position (i, j). Steps are from row to row in V and from
+    position to position in U and M; one cache line more than the data, so that the rows of a register tile do not share
+    the sets of the first-level cache.
     """
 
     v_row: int
-    u_row: int
-    m_row: int
+    u_step: int
     m_step: int
     u_start: int
     m_start: int
@@ -65,13 +76,12 @@ def scratch_layout(p: ConvProblem, s: WinogradSchedule, lanes: int) -> Scratch:
     """The scratch of a schedule."""
     size = FORMS[s.m].size
     count = s.band * grid(p, s.m)[1]
-    v_row = -(-count * size * p.ic_padded * 4 // 64) * 64 + 64
-    u_row = p.ic_padded * size * s.oc_vecs * lanes * 4 + 64
-    m_step = s.tiles * s.oc_vecs * lanes * 4
-    m_row = size * m_step + 64
-    u_start = size * v_row
-    m_start = u_start + size * u_row
-    return Scratch(v_row, u_row, m_row, m_step, u_start, m_start, m_start + size * m_row)
+    v_row = count * size * p.ic_padded * 4 + 64
+    u_step = p.ic_padded * s.oc_vecs * lanes * 4 + 64
+    m_step = (s.tiles if s.order == "tile" else count) * s.oc_vecs * lanes * 4 + 64
+    u_start = -(-size * v_row // 64) * 64
+    m_start = u_start + size**2 * u_step
+    return Scratch(v_row, u_step, m_step, u_start, m_start, m_start + size**2 * m_step)
 
 
 def predict(p: ConvProblem, s: WinogradSchedule, target: Target) -> float:
@@ -79,18 +89,38 @@ def predict(p: ConvProblem, s: WinogradSchedule, target: Target) -> float:
     form: Form = FORMS[s.m]
     rows, columns = grid(p, s.m)
     bands = -(-rows // s.band)
-    blocks = -(-s.band * columns // s.tiles)
+    count = s.band * columns
+    blocks = -(-count // s.tiles)
     oc_tiles = -(-p.oc_blocks // s.oc_vecs)
-    ic_blocks = p.ic_padded // p.lanes
     positions = form.size**2
     accumulators = s.oc_vecs * s.tiles
+    layout = scratch_layout(p, s, p.lanes)
+
     fma = max(accumulators / target.fma_ports, 4.0)
     loads = (s.oc_vecs + (s.tiles if s.oc_vecs > 1 else accumulators)) / LOADS_PER_CYCLE
-    products = positions * blocks * (p.ic_padded * max(fma, loads) + accumulators + 8)
-    spread = form.size + form.m
-    data = s.band * columns * ic_blocks * (form.data_ops * 2 * form.size / 2 + 12 + positions / 2)
-    output = s.band * columns * s.oc_vecs * (form.output_ops * spread / 2 + positions / 2 + form.m**2)
-    filters = p.ic_padded * s.oc_vecs * (form.filter_ops * (3 + form.size) / 2 + positions / 2 + 6)
+    row = s.oc_vecs * target.vector_bytes
+    arithmetic = blocks * max(fma, loads)
+    far = s.prepared and oc_tiles * positions * layout.u_step > target.l2_bytes // 8
+    if s.order == "position":
+        # A filter is prefetched from afar once and read from the first-level cache after that.
+        steady = p.ic_padded * max(arithmetic, row / (FAR_BYTES_PER_CYCLE if far else L2_BYTES_PER_CYCLE))
+    else:
+        # Every block reads all filters from the second-level cache; the first waits for them to get there.
+        wait = row / FAR_BYTES_PER_CYCLE / 2 if far else 0.0
+        steady = p.ic_padded * (max(arithmetic, blocks * row / L2_BYTES_PER_CYCLE) + wait)
+    # A store that misses the first-level cache holds up those behind it, unless much arithmetic lies between.
+    m_near = positions * layout.m_step <= target.l1_bytes * 7 // 8
+    stores = accumulators * blocks * (1.0 if m_near else STORE_MISS)
+    products = positions * (steady + max(accumulators * blocks, stores - steady / 4) + 8 * blocks)
+
+    data = count * (p.ic_padded // p.lanes) * (form.data_ops * form.size + 12 + positions * STORE_MISS / 2)
+    per_tile = (
+        form.output_ops * (form.size + form.m) / 2 + positions * (0.5 if m_near else 2.0) + form.m**2 * STORE_MISS
+    )
+    output = count * s.oc_vecs * per_tile
+    filters = 0.0
+    if not s.prepared:
+        filters = p.ic_padded * s.oc_vecs * max(form.filter_ops * (3 + form.size) / 2, positions * STORE_MISS)
     return p.n * bands * (data + oc_tiles * (filters + products + output))
 
 
@@ -106,11 +136,13 @@ def candidates(p: ConvProblem, target: Target, forms: tuple[int, ...] = (4, 2)) 
         for oc_vecs in range(1, min(4, p.oc_blocks) + 1):
             for tiles in range(2, min(28, band * columns) + 1):
                 if registers(oc_vecs, tiles) <= target.vector_registers:
-                    yield WinogradSchedule(m, oc_vecs, tiles, band)
+                    for order in ("tile", "position"):
+                        for prepared in (0, 1):
+                            yield WinogradSchedule(m, oc_vecs, tiles, band, order, prepared)
 
 
 def choose(p: ConvProblem, target: Target, forms: tuple[int, ...] = (4, 2)) -> WinogradSchedule:
-    """The candidate with the lowest prediction."""
-    best = min(candidates(p, target, forms), key=lambda s: predict(p, s, target))
+    """The candidate with the lowest prediction; prepared filters must earn their memory."""
+    best = min(candidates(p, target, forms), key=lambda s: predict(p, s, target) * (1.0 + MEMORY_PRICE * s.prepared))
     best.check(p, target)
     return best

@@ -29,6 +29,6 @@ def choose(p: PoolProblem, target: Target) -> PoolSchedule:
     first, last = inner_columns(p)
     width = max(last - first, 1)
     room = target.vector_registers - 4
-    fitting = [n for n in range(1, 9) if (n - 1) * p.op.stride[1] + p.op.kernel[1] + n <= room and n <= width]
+    fitting = [n for n in range(1, 5) if (n - 1) * p.op.stride[1] + p.op.kernel[1] + n <= room and n <= width]
     best = min(fitting or [1], key=lambda n: (-(-width // n) * (n + 1), -n))
     return PoolSchedule(best)

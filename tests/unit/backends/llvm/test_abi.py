@@ -64,7 +64,7 @@ def define_net(module: ir.Module) -> None:
     thread fills its scratch, which follows the arena, with what would spoil it too.
     """
     f = AbiBuilder(module, machine_of(module.triple)).function("net", NET_TYPE)
-    arena, inputs, outputs, thread, threads, sync = f.args
+    arena, inputs, outputs, _, thread, threads, sync = f.args
     b = f.b
     wide, count = b.zext(thread, I64), b.zext(threads, I64)
     first = b.udiv(b.mul(wide, f.i64(ROWS)), count)
