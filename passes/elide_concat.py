@@ -85,7 +85,8 @@ def _obstacle(graph: Graph, node: Node) -> str:
 def _operand_obstacle(graph: Graph, node: Node, value: Value) -> str:
     if value.producer is None:
         return "is an input or a constant"
-    if not isinstance(value.producer.op, _SLICE_WRITERS):
+    # An identity has no memory of its own: its result is its operand's.
+    if not isinstance(value.producer.op, _SLICE_WRITERS) or isinstance(value.producer.op, elementwise.Identity):
         return f"is made by {value.producer.op.name}, which writes no slices"
     if graph.is_output(value):
         return "is an output"
