@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
 import click
 
-from sqzc.cli.common import PATH, Command, json_option, show_json, show_predictions, show_table
+from sqzc.cli.console import PATH, Command, json_option, show_json, show_predictions, show_table
 from sqzc.diagnostics import UsageError
-from sqzc.driver.options import parse_mean
 from sqzc.runtime import load
 from sqzc.runtime.labels import read_labels
 from sqzc.runtime.preprocess import PRESETS
@@ -65,8 +65,10 @@ def _read_mean(text: str | None) -> tuple[float, ...] | None:
     """The mean to subtract here; None leaves it to the library."""
     if text is None:
         return None
-    mean = parse_mean(text)
-    if mean == "model":
-        raise UsageError("--mean model", expected="numbers by channel, or none")
-    assert not isinstance(mean, str)
-    return (0.0, 0.0, 0.0) if mean is None else mean
+    try:
+        mean = tuple(float(part) for part in text.split(",")) if text != "none" else (0.0, 0.0, 0.0)
+    except ValueError:
+        mean = ()
+    if len(mean) != 3 or not all(math.isfinite(value) for value in mean):
+        raise UsageError(f"--mean {text}", expected="three numbers, one for each channel, or none")
+    return mean

@@ -8,18 +8,8 @@ from typing import Any
 
 import click
 
-from sqzc.cli.common import (
-    PATH,
-    Command,
-    json_option,
-    model_options,
-    names_option,
-    read_model_options,
-    reporting,
-    show_json,
-    size_text,
-    warn,
-)
+from sqzc.cli.console import PATH, Command, json_option, names_option, reporting, show_json, size_text, warn
+from sqzc.cli.models import model_options, read_model_options
 from sqzc.diagnostics import UsageError
 from sqzc.driver.api import Result, WatchOptions, build
 from sqzc.driver.emit import SUFFIXES, TEXT_KINDS, code_text, graph_text, kind_for

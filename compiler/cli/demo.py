@@ -8,18 +8,10 @@ from pathlib import Path
 
 import click
 
-from sqzc.cli.common import (
-    PATH,
-    Command,
-    read_model_options,
-    reporting,
-    show_predictions,
-    show_table,
-    size_text,
-    warn,
-)
 from sqzc.cli.compile import summarise, summary_text
+from sqzc.cli.console import PATH, Command, reporting, show_predictions, show_table, size_text, warn
 from sqzc.cli.info import show_layers
+from sqzc.cli.models import read_model_options
 from sqzc.diagnostics import ZooError
 from sqzc.driver.api import Result, WatchOptions, build
 from sqzc.driver.emit import check_output, header_text

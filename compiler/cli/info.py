@@ -9,18 +9,8 @@ from typing import Any, cast
 import click
 import numpy as np
 
-from sqzc.cli.common import (
-    Command,
-    json_option,
-    model_options,
-    plain_metadata,
-    read_model_options,
-    reporting,
-    show_json,
-    show_table,
-    size_text,
-    warn,
-)
+from sqzc.cli.console import Command, json_option, plain_metadata, reporting, show_json, show_table, size_text, warn
+from sqzc.cli.models import model_options, read_model_options
 from sqzc.diagnostics import ZooError
 from sqzc.driver.facts import LibraryFacts
 from sqzc.driver.options import ModelOptions

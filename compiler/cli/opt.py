@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 from sqzc.backends.reference import evaluate_node
-from sqzc.cli.common import PATH, Command, names_option
+from sqzc.cli.console import PATH, Command, names_option
 from sqzc.diagnostics import FileError
 from sqzc.driver.emit import check_output
 from sqzc.driver.facts import ModelFacts

@@ -10,7 +10,7 @@ from typing import IO
 import click
 import numpy as np
 
-from sqzc.cli.common import PATH, Command
+from sqzc.cli.console import PATH, Command
 from sqzc.diagnostics import FileError, UsageError
 from sqzc.driver.emit import check_output
 from sqzc.ir.files import replacing

@@ -7,7 +7,8 @@ from typing import Any
 
 import click
 
-from sqzc.cli.common import PATH, Command, json_option, reporting, show_json, show_table, size_text, warn, zoo_path
+from sqzc.cli.console import PATH, Command, json_option, reporting, show_json, show_table, size_text, warn
+from sqzc.cli.models import zoo_path
 from sqzc.diagnostics import ZooError
 from sqzc.zoo import ModelEntry, ZooModel, find, published
 from sqzc.zoo.manifest import look_up

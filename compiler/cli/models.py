@@ -1,0 +1,83 @@
+"""The options by which subcommands say which model is meant."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from sqzc.cli.console import PATH
+from sqzc.driver.options import ModelOptions, parse_input_shape, parse_mean
+from sqzc.zoo import search_path
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def model_options(command: F) -> F:
+    """Options that say which model is read, and how."""
+    for option in reversed(
+        [
+            click.option("--init-net", type=PATH, help="The init net, when it is not beside the predict net."),
+            click.option(
+                "--weights",
+                default="pretrained",
+                metavar="KIND",
+                show_default=True,
+                help="pretrained, or random[:SEED] for seeded random ones.",
+            ),
+            click.option(
+                "--mean",
+                default="model",
+                metavar="B,G,R|none",
+                help="What the library subtracts from its input, by channel. Default: what the zoo says; for a model "
+                "given by path nothing.",
+            ),
+            click.option(
+                "--input-shape",
+                "input_shapes",
+                multiple=True,
+                metavar="NAME:DIMS",
+                help="The shape of an input, such as data:1,3,227,227; may be repeated.",
+            ),
+            click.option(
+                "--model-dir",
+                type=PATH,
+                help="Where to look first for a zoo model: its own folder, or one that holds it.",
+            ),
+        ]
+    ):
+        command = option(command)
+    return command
+
+
+def read_model_options(
+    init_net: Path | None,
+    weights: str,
+    mean: str,
+    input_shapes: Sequence[str],
+    model_dir: Path | None,
+    *,
+    labels: Path | None = None,
+    allow_network: bool = True,
+    download: Callable[[int, int], None] | None = None,
+) -> ModelOptions:
+    """The options of `model_options` as the driver wants them, with the folders to look for zoo models in."""
+    return ModelOptions(
+        init_net=init_net,
+        inputs=dict(parse_input_shape(text) for text in input_shapes),
+        mean=parse_mean(mean),
+        weights=weights,
+        model_dir=model_dir,
+        search_path=zoo_path(),
+        labels=labels,
+        allow_network=allow_network,
+        download=download,
+    )
+
+
+def zoo_path() -> tuple[Path, ...]:
+    """Folders with zoo models, from $SQZC_MODEL_PATH and the nearest pyproject.toml."""
+    return tuple(search_path(os.environ, Path.cwd()))
