@@ -53,6 +53,8 @@ def tokens(text: str, file: str) -> Iterator[Token]:
         match = _TOKENS.match(text, position)
         if match is None:
             bad = Token("punct", text[position], line, position - start + 1)
+            if text[position] == '"':
+                raise error_at("a string that does not end on its line", text, bad, file)
             raise error_at(f"unexpected character {text[position]!r}", text, bad, file)
         kind, piece = match.lastgroup or "", match.group()
         if kind != "space":

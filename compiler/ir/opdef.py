@@ -87,7 +87,10 @@ def _read_float(text: str) -> float:
 
 
 def _read_pair(text: str) -> tuple[int, ...]:
-    return tuple(_read_int(part) for part in text.split("x"))
+    try:
+        return tuple(int(part) for part in text.split("x"))
+    except ValueError:
+        raise ParseError(f"'{text}' is not a pair of integers", expected="2x3") from None
 
 
 def _read_list(text: str) -> list[str]:
@@ -310,15 +313,16 @@ class OpDef:
         """(name, text) of every attribute that differs from its default, in declaration order."""
         shown = []
         for name, attr in self.attributes.items():
-            value = self.attrs[name]
-            if attr.required or not _same(value, attr.default):
-                shown.append((name, attr.kind.show(value)))
+            text = attr.kind.show(self.attrs[name])
+            if attr.required or text != attr.kind.show(attr.default):
+                shown.append((name, text))
         return shown
 
     def __eq__(self, other: object) -> bool:
         if type(self) is not type(other):
             return NotImplemented
-        return all(_same(v, other.attrs[k]) for k, v in self.attrs.items())
+        # By text, so that ops are equal exactly when they print equal: nan is itself, and -0.0 is not 0.0.
+        return self.shown_attrs() == cast(OpDef, other).shown_attrs()
 
     def __hash__(self) -> int:
         return hash((self.name, tuple(self.shown_attrs())))
@@ -326,12 +330,6 @@ class OpDef:
     def __repr__(self) -> str:
         inner = ", ".join(f"{k}={v}" for k, v in self.shown_attrs())
         return f"{self.name}{{{inner}}}"
-
-
-def _same(a: object, b: object) -> bool:
-    if isinstance(a, float) and isinstance(b, float):
-        return show_float(a) == show_float(b)
-    return a == b
 
 
 registry: dict[str, type[OpDef]] = {}

@@ -16,7 +16,7 @@ import numpy as np
 
 from sqzc.diagnostics import ParseError, nearest
 from sqzc.ir.constant import INLINE_ELEMENTS, Array, Constant
-from sqzc.ir.cursor import Cursor
+from sqzc.ir.cursor import Cursor, shown
 from sqzc.ir.lexer import Token
 from sqzc.ir.opdef import OpDef, registry
 from sqzc.ir.types import DType, TensorType
@@ -114,10 +114,13 @@ def read_constant(c: Cursor, name: str, weights: Weights) -> Constant:
 def _sha(c: Cursor) -> str:
     sha = ""
     if c.now.kind == "word" and c.accept("sha"):
-        line = c.expect("=").line
-        # Digits and letters in turn are several tokens.
-        while c.now.kind in ("word", "number") and c.now.line == line:
+        c.expect("=")
+        line, column = c.now.line, c.now.column
+        # Digits and letters in turn are several tokens without space between them.
+        while c.now.kind in ("word", "number") and (c.now.line, c.now.column) == (line, column + len(sha)):
             sha += c.take().text
+        if not sha:
+            raise c.error("a hash is missing", got=shown(c.now))
     return sha
 
 
