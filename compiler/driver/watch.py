@@ -19,6 +19,10 @@ from sqzc.passes.registry import known_passes
 
 ALL = "all"
 
+SCALES = (64.0, 1.0, 0.0)
+"""Of the inputs that passes are checked with: like pixels; small, so that softmax is not saturated and biases count;
+and zeros."""
+
 
 def check_names(names: Sequence[str]) -> frozenset[str]:
     """The names of passes to watch; PassError for one that no pass has."""
@@ -67,7 +71,7 @@ class VerifyPasses(Instrument):
 
     def before_pipeline(self, graph: Graph) -> None:
         """Draws the inputs and notes the answers."""
-        self.inputs = [draw_inputs(graph, seed) for seed in range(self.seeds)]
+        self.inputs = [draw_inputs(graph, seed, scale) for seed in range(self.seeds) for scale in SCALES]
         self.expected = [evaluate(graph, inputs) for inputs in self.inputs]
 
     def before_pass(self, index: int, step: Pass, graph: Graph) -> None:
@@ -91,14 +95,16 @@ class VerifyPasses(Instrument):
         self.ran.append(step.spec)
 
 
-def draw_inputs(graph: Graph, seed: int) -> dict[str, Array]:
-    """Inputs that depend on the seed, their names and types alone: floats like pixels around 0, small integers."""
-    return {value.name: _draw(value.type, np.random.default_rng([seed, i])) for i, value in enumerate(graph.inputs)}
+def draw_inputs(graph: Graph, seed: int, scale: float) -> dict[str, Array]:
+    """Normal floats of a deviation, and small integers; they depend on the inputs' order and types alone."""
+    return {
+        value.name: _draw(value.type, np.random.default_rng([seed, i]), scale) for i, value in enumerate(graph.inputs)
+    }
 
 
-def _draw(type_: TensorType, random: np.random.Generator) -> Array:
+def _draw(type_: TensorType, random: np.random.Generator, scale: float) -> Array:
     if type_.dtype.is_float:
-        return np.asarray(random.normal(0.0, 64.0, type_.shape)).astype(type_.dtype.numpy)
+        return np.asarray(random.normal(0.0, scale, type_.shape)).astype(type_.dtype.numpy)
     return np.asarray(random.integers(0, 2, type_.shape)).astype(type_.dtype.numpy)
 
 
