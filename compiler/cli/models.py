@@ -10,8 +10,7 @@ from typing import Any, TypeVar
 import click
 
 from sqzc.cli.console import PATH
-from sqzc.driver.options import ModelOptions, parse_input_shape, parse_mean
-from sqzc.zoo import search_path
+from sqzc.driver.options import ModelOptions, parse_input_shape, parse_mean, zoo_path
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -71,13 +70,8 @@ def read_model_options(
         mean=parse_mean(mean),
         weights=weights,
         model_dir=model_dir,
-        search_path=zoo_path(),
+        search_path=zoo_path(os.environ),
         labels=labels,
         allow_network=allow_network,
         download=download,
     )
-
-
-def zoo_path() -> tuple[Path, ...]:
-    """Folders with zoo models, from $SQZC_MODEL_PATH and the nearest pyproject.toml."""
-    return tuple(search_path(os.environ, Path.cwd()))

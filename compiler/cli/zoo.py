@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
 import click
 
 from sqzc.cli.console import PATH, Command, json_option, reporting, show_json, show_table, size_text, warn
-from sqzc.cli.models import zoo_path
 from sqzc.diagnostics import ZooError
+from sqzc.driver.options import zoo_path
 from sqzc.zoo import ModelEntry, ZooModel, find, published
 from sqzc.zoo.manifest import look_up
 
@@ -71,7 +72,7 @@ def _describe(entry: ModelEntry, found: ZooModel | None) -> dict[str, Any]:
 def _find_local(name: str, model_dir: Path | None) -> ZooModel | None:
     """The model's files if they are on this machine."""
     try:
-        return find(name, model_dir=model_dir, search_path=zoo_path(), allow_network=False)
+        return find(name, model_dir=model_dir, search_path=zoo_path(os.environ), allow_network=False)
     except ZooError:
         return None
 

@@ -35,6 +35,7 @@ from sqzc.driver.options import (
     optional_path,
     parse_level,
     parse_mean,
+    zoo_path,
 )
 from sqzc.driver.sources import ModelLike, Source, read_model
 from sqzc.driver.watch import PrintIr, VerifyPasses
@@ -45,7 +46,6 @@ from sqzc.passes.manager import Instrument, PassManager
 from sqzc.passes.registry import parse_pipeline
 from sqzc.runtime import Model, load
 from sqzc.target import resolve, runs_here
-from sqzc.zoo import search_path
 
 
 class SqzcWarning(UserWarning):
@@ -173,7 +173,7 @@ def _model_options(
         mean=parse_mean(mean),
         weights=weights,
         model_dir=optional_path(model_dir),
-        search_path=tuple(search_path(os.environ, Path.cwd())),
+        search_path=zoo_path(os.environ),
         labels=optional_path(labels),
     )
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from sqzc.diagnostics import UsageError
 from sqzc.ir.types import DType, TensorType
+from sqzc.zoo import search_path
 from sqzc.zoo.fetch import Progress
 
 Shape = Sequence[int] | TensorType | np.ndarray[Any, Any]
@@ -97,6 +98,11 @@ def parse_level(level: str | int) -> int:
     if match is None:
         raise UsageError(f"unknown optimisation level 'O{text.removeprefix('O')}'", expected="O0, O1, O2 or O3")
     return int(match.group(1))
+
+
+def zoo_path(environment: Mapping[str, str]) -> tuple[Path, ...]:
+    """Folders with zoo models, from $SQZC_MODEL_PATH and the pyproject.toml nearest to the current folder."""
+    return tuple(Path(os.path.normpath(path)) for path in search_path(environment, Path.cwd()))
 
 
 def optional_path(path: str | os.PathLike[str] | None) -> Path | None:
