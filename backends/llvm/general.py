@@ -5,11 +5,17 @@ from __future__ import annotations
 from sqzc.backends.llvm.family import Family
 from sqzc.backends.llvm.kernels.broadcast import BinaryMap, CompareMap, WhereMap
 from sqzc.backends.llvm.kernels.channelwise import BatchNormMap, PreluMap
+from sqzc.backends.llvm.kernels.conv_grouped import ConvGrouped
 from sqzc.backends.llvm.kernels.conv_rows import ConvRows
+from sqzc.backends.llvm.kernels.conv_transpose import ConvTransposeRows
+from sqzc.backends.llvm.kernels.depthwise import Depthwise
 from sqzc.backends.llvm.kernels.elementwise import CastMap, UnaryMap
 from sqzc.backends.llvm.kernels.gather import GatherRows
+from sqzc.backends.llvm.kernels.linear import LinearPacked
+from sqzc.backends.llvm.kernels.matmul import MatrixProduct
 from sqzc.backends.llvm.kernels.move import ConcatCopy, CopyFlat, ExpandCopy, PadConstant, SliceCopy, TransposeCopy
 from sqzc.backends.llvm.kernels.norm import InstanceNormPlanes, LocalResponse, SoftmaxAxes
+from sqzc.backends.llvm.kernels.plain_pool import AvgPoolBlocks, AvgPoolRows, MaxPoolBlocks, MaxPoolRows
 from sqzc.backends.llvm.kernels.reduce import ReduceAxes
 from sqzc.backends.llvm.kernels.resize import ResizeLinear
 from sqzc.backends.llvm.kernels.select_ops import ArgExtreme, TopKRows
@@ -38,5 +44,14 @@ GENERAL: tuple[Family, ...] = (
     InstanceNormPlanes(),
     LocalResponse(),
     SoftmaxAxes(),
+    Depthwise(),
+    ConvGrouped(),
     ConvRows(),
+    ConvTransposeRows(),
+    MaxPoolRows(),
+    AvgPoolRows(),
+    MaxPoolBlocks(),
+    AvgPoolBlocks(),
+    LinearPacked(),
+    MatrixProduct(),
 )

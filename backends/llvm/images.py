@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sqzc.backends.llvm.emit import Emitter, Val
+from llvmlite import ir
+
+from sqzc.backends.llvm.emit import I1, Emitter, Val
 from sqzc.backends.llvm.numbers import Numbers, lanes_of
 from sqzc.ir.types import TensorType
 from sqzc.plan.program import Geometry, Program
@@ -58,6 +60,8 @@ class Image:
         """
         if self.geometry.pixel == 1 and count == lanes:
             return numbers.load(pixel, lanes)
+        if self.geometry.pixel == 1 and lanes > 1:
+            return e.load_masked(pixel, _first(count, lanes), numbers.splat(0, lanes), self.bytes)
         numbers.store(numbers.splat(0, lanes), staging)
         self._one_by_one(e, numbers, count, (pixel, self.pixel_bytes), (staging, self.bytes))
         return numbers.load(staging, lanes)
@@ -66,6 +70,9 @@ class Image:
         """Stores the first `count` lanes as neighbouring pixels of a channel."""
         if self.geometry.pixel == 1 and count == lanes_of(value):
             numbers.store(value, pixel)
+            return
+        if self.geometry.pixel == 1 and lanes_of(value) > 1:
+            e.store_masked(value, pixel, _first(count, lanes_of(value)), self.bytes)
             return
         numbers.store(value, staging)
         self._one_by_one(e, numbers, count, (staging, self.bytes), (pixel, self.pixel_bytes))
@@ -93,6 +100,11 @@ class Image:
             return []
 
         e.loop(0, width, 1, pixel)
+
+
+def _first(count: int, lanes: int) -> Val:
+    """The constant mask of the first lanes."""
+    return ir.Constant(ir.VectorType(I1, lanes), [ir.Constant(I1, i < count) for i in range(lanes)])
 
 
 def fill(e: Emitter, numbers: Numbers, pointer: Val, value: Val, count: int) -> None:

@@ -14,7 +14,6 @@ from sqzc.backends.llvm import codegen, elf, objects
 from sqzc.backends.llvm.library import Library
 from sqzc.ir import Graph
 from sqzc.plan.lower import lower
-from sqzc.plan.memory import align
 from sqzc.plan.program import Program
 from sqzc.target import Target
 
@@ -40,10 +39,12 @@ class Compiled:
         for name in exported:
             module.globals[name].linkage = "external"
         pool = codegen.constant_pool(self.program)
-        constants = b"".join(data.ljust(align(len(data)), b"\0") for _, data in pool.parts)
+        constants = bytearray(max(pool.bytes, 1))
+        for at, data in pool.parts:
+            constants[at : at + len(data)] = data
         self.objects = [
             objects.compile_module(str(module), target),
-            objects.data_object(codegen.CONSTANTS, [constants or b"\0"], target),
+            objects.data_object(codegen.CONSTANTS, [constants], target),
         ]
         unknown = set(elf.undefined_symbols(self.objects)) - objects.LIBC_SYMBOLS - {codegen.BARRIER}
         assert not unknown, f"the code calls {sorted(unknown)}, which no library has"

@@ -36,7 +36,9 @@ class ConvDirect:
         if not isinstance(op, Conv2d) or op.group != 1 or node.output.type.layout.block != target.vector_lanes:
             return None
         x, w = node.inputs[0], node.inputs[1]
-        if not w.is_constant or x.type.layout.block not in (0, target.vector_lanes):
+        bias = node.operand("bias")
+        constant = w.is_constant and (bias is None or bias.is_constant)
+        if not constant or x.type.layout.block not in (0, target.vector_lanes):
             return None
         residual = node.operand("residual")
         reads = (x,) if residual is None else (x, residual)

@@ -71,7 +71,9 @@ class ConvWinograd:
             return None
         x, w, y = node.inputs[0], node.inputs[1], node.output
         blocked = x.type.layout.block == y.type.layout.block == target.vector_lanes
-        if not blocked or not w.is_constant or w.type.shape[2:] != (3, 3) or min(y.type.shape[2:]) < 4:
+        bias = node.operand("bias")
+        constant = w.is_constant and (bias is None or bias.is_constant)
+        if not blocked or not constant or w.type.shape[2:] != (3, 3) or min(y.type.shape[2:]) < 4:
             return None
         if x.type.shape[1] < target.vector_lanes:
             return None

@@ -138,7 +138,7 @@ class AvgPoolBlocked:
     def select(self, graph: Graph, node: Node, target: Target) -> Selection | None:
         if not isinstance(node.op, AvgPool2d) or not _blocked(node, target):
             return None
-        if node.op.dilation != (1, 1):
+        if node.op.dilation != (1, 1) or any(p >= k for p, k in zip(node.op.pads, node.op.kernel * 2, strict=True)):
             return None
         return Selection(self.name, (node,), (node.inputs[0],), (node.output,))
 

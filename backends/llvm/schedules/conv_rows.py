@@ -68,7 +68,7 @@ def vector_width(size: int, lanes: int) -> int:
 
 
 def choose(p: RowsProblem, target: Target) -> RowsSchedule:
-    """The tile with the least work in unused lanes and rows; bands as high as a part of the second-level cache holds."""
+    """The tile with the least work in unused lanes and rows; bands as high as the second-level cache allows."""
     width = vector_width(p.ow, target.vector_lanes)
     tiles = -(-p.ow // width)
     room = (6 if target.vector_registers > 16 else 3) if target.has_fma else 2
