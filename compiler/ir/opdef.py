@@ -322,7 +322,7 @@ class OpDef:
         if type(self) is not type(other):
             return NotImplemented
         # By text, so that ops are equal exactly when they print equal: nan is itself, and -0.0 is not 0.0.
-        return self.shown_attrs() == cast(OpDef, other).shown_attrs()
+        return self.shown_attrs() == other.shown_attrs()
 
     def __hash__(self) -> int:
         return hash((self.name, tuple(self.shown_attrs())))

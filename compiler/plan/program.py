@@ -103,8 +103,8 @@ class Step:
 
     `ops` are the graph ops it stands for, in order, and `facts` what the kernel must know that neither they nor the
     buffers say (such as the size of a packed filter). `scratch` is private memory per thread in bytes.
-    `prepared` is memory per handle that holds what can be computed from the constants alone, filled once when the handle
-    is made; callers without a handle run without it. `schedule` is read by the kernel's family alone.
+    `prepared` is memory per handle that holds what can be computed from the constants alone, filled once when the
+    handle is made; callers without a handle run without it. `schedule` is read by the kernel's family alone.
     """
 
     kernel: str

@@ -125,3 +125,9 @@ def test_scratch_is_the_largest_of_any_step() -> None:
     assert p.scratch_bytes == 0
     p.steps += [Step("k", (), (), (), (), scratch=n) for n in (64, 4096, 0)]
     assert p.scratch_bytes == 4096
+
+
+def test_prepared_memory_is_that_of_all_steps_aligned() -> None:
+    p = program()
+    p.steps += [Step("k", (), (), (), (), prepared=n) for n in (65, 0, 64)]
+    assert p.prepared_bytes == 192

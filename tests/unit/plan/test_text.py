@@ -60,6 +60,7 @@ def sample() -> Program:
             4096,
             ("conv1", 'the "relu"', "ünïcode"),
             12345,
+            640,
         ),
         Step("odd kernel!", (Clip(lo=0.0),), ("a", "k"), (), ("y",)),
         Step("reader", (), ("a", "v"), (), ("a.unused",)),
@@ -88,7 +89,7 @@ TEXT = r"""plan @net.1 target=x86-64-v3 arena=1664 bound=1664 {
   buf %a.unused : f32[] arena at=1600 bytes=4 live=4..5
   0: border.clear() -> (%a)
   1: copy.image(%x) -> (%a/2) @"data"
-  2: conv2d.direct(%a/2) with(%c.w, %c.b) -> (%"a 1") [conv2d {pads=[1,1,1,1], act=clip(0.0,6.0)}, relu] facts={kh=3, mode=same} sched={oc_vecs=2, order=oc, word="4x6", "odd name"=-1, empty=""} scratch=4096 flops=12345 @"conv1" @"the \"relu\"" @"\u00fcn\u00efcode"
+  2: conv2d.direct(%a/2) with(%c.w, %c.b) -> (%"a 1") [conv2d {pads=[1,1,1,1], act=clip(0.0,6.0)}, relu] facts={kh=3, mode=same} sched={oc_vecs=2, order=oc, word="4x6", "odd name"=-1, empty=""} scratch=4096 prepared=640 flops=12345 @"conv1" @"the \"relu\"" @"\u00fcn\u00efcode"
   3: "odd kernel!"(%a, %k) -> (%y) [clip {lo=0.0}]
   4: reader(%a, %v) -> (%a.unused)
 }
@@ -145,7 +146,8 @@ def test_any_names_and_fields_read_back(names: list[str], data: st.DataObject) -
             p.buffers[name] = replace(p.buffers[name], offset=64 * (i - 1), live=(i - 1, i))
         if i:
             sources = tuple(data.draw(st.lists(NAMES, max_size=2)))
-            fields = data.draw(ENTRIES), data.draw(ENTRIES), data.draw(st.integers(0, 1 << 40)), sources
+            counts = [data.draw(st.integers(0, 1 << 40)) for _ in range(3)]
+            fields = data.draw(ENTRIES), data.draw(ENTRIES), counts[0], sources, counts[1], counts[2]
             p.steps.append(Step(data.draw(NAMES), (Relu(),), (names[i - 1],), (name,), (name,), *fields))
     p.arena_bytes, p.bound_bytes = 64 * (len(names) - 2), 64 * min(2, len(names) - 2)
     text = print_program(p)

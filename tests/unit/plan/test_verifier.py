@@ -243,7 +243,7 @@ def test_names_that_disagree() -> None:
         verify_program(p)
 
 
-@pytest.mark.parametrize("changes", [{"scratch": -1}, {"flops": -1}])
+@pytest.mark.parametrize("changes", [{"scratch": -1}, {"prepared": -1}, {"flops": -1}])
 def test_negative_counts(changes: dict[str, int]) -> None:
     p = good()
     p.steps[3] = replace(p.steps[3], **changes)  # type: ignore[arg-type]
