@@ -8,6 +8,7 @@ from sqzc.backends.llvm.family import Family
 from sqzc.backends.llvm.general import GENERAL
 from sqzc.backends.llvm.kernels.conv_direct import ConvDirect
 from sqzc.backends.llvm.kernels.conv_pool import ConvGlobalAverage, ConvMaxPool
+from sqzc.backends.llvm.kernels.conv_strassen import ConvStrassen, ConvStrassenAverage
 from sqzc.backends.llvm.kernels.conv_winograd import ConvWinograd
 from sqzc.backends.llvm.kernels.copy import ClearBorder, CopyImage
 from sqzc.backends.llvm.kernels.pool import AvgPoolBlocked, MaxPoolBlocked
@@ -23,7 +24,9 @@ from sqzc.target import Target
 FAMILIES: tuple[Family, ...] = (
     ConvWinograd(),
     ConvMaxPool(),
+    ConvStrassenAverage(),
     ConvGlobalAverage(),
+    ConvStrassen(),
     ConvDirect(),
     MaxPoolBlocked(),
     AvgPoolBlocked(),

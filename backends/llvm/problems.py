@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sqzc.ir.ops.activation import Activation
 from sqzc.ir.ops.nn import Conv2d, Pool2d
-from sqzc.ir.types import Layout
+from sqzc.ir.types import Layout, TensorType
 from sqzc.plan.program import NO_BORDER, Geometry, Program, Step, image_geometry
 
 
@@ -55,31 +55,43 @@ class ConvProblem:
         return -(-self.oc // (self.y_block or 1))
 
 
+def conv_problem_of(
+    op: Conv2d,
+    x: TensorType,
+    oc: int,
+    kernel: tuple[int, int],
+    y_block: int,
+    x_geometry: Geometry,
+    y_geometry: Geometry,
+    r_geometry: Geometry | None,
+) -> ConvProblem:
+    """The convolution of an image of type `x` into `oc` channels."""
+    n, ic, ih, iw = x.shape
+    plain = x.with_layout(Layout())
+    oh, ow = op.infer(plain, plain.with_shape(oc, ic // op.group, *kernel)).shape[2:]
+    return ConvProblem(
+        n, ic, oc, ih, iw, oh, ow, *kernel, *op.stride, *op.dilation, op.pads, op.group, op.act,
+        x.layout.block, y_block, x_geometry, y_geometry, r_geometry,
+    )  # fmt: skip
+
+
 def conv_problem(program: Program, step: Step) -> ConvProblem:
     """The convolution that a step computes (its first op).
 
-    Where a pool is fused behind it, `y` is a row-major stand-in for rows that are kept in scratch.
+    Where a pool is fused behind it, `y` is a stand-in for the image that is never stored.
     """
     op = step.ops[0]
     assert isinstance(op, Conv2d)
     x, y = program.buffers[step.reads[0]], program.buffers[step.writes[0]]
-    n, ic, ih, iw = x.type.shape
-    oc = y.type.shape[1]
-    kh, kw = int(step.facts["kh"]), int(step.facts["kw"])
-    plain = x.type.with_layout(Layout())
-    result = op.infer(plain, plain.with_shape(oc, ic // op.group, kh, kw))
-    oh, ow = result.shape[2:]
-    geometry = (
-        program.geometry(y.name)
-        if len(step.ops) == 1
-        else image_geometry(y.type.with_shape(*result.shape).with_layout(y.type.layout), NO_BORDER)
-    )
-    return ConvProblem(
-        n, ic, oc, ih, iw, oh, ow, kh, kw, *op.stride, *op.dilation, op.pads, op.group, op.act,
-        x.type.layout.block, y.type.layout.block,
-        program.geometry(x.name), geometry,
-        program.geometry(step.reads[1]) if len(step.reads) > 1 else None,
-    )  # fmt: skip
+    kernel = int(step.facts["kh"]), int(step.facts["kw"])
+    residual = program.geometry(step.reads[1]) if len(step.reads) > 1 else None
+    oc, block = y.type.shape[1], y.type.layout.block
+    fixed = op, x.type, oc, kernel, block, program.geometry(x.name)
+    if len(step.ops) == 1:
+        return conv_problem_of(*fixed, program.geometry(y.name), residual)
+    p = conv_problem_of(*fixed, program.geometry(x.name), residual)
+    whole = TensorType(y.type.dtype, (p.n, oc, p.oh, p.ow), y.type.layout)
+    return replace(p, y=image_geometry(whole, NO_BORDER))
 
 
 @dataclass(frozen=True)

@@ -246,7 +246,7 @@ class _ConvAverage:
                 values = self.tile.sums(self.tile.window(x, top, left), weights, bias, rows, cols)
                 for k, pixels in enumerate(values):
                     done = [finish_vector(e, v, p.act, p.oc, e.b.add(oc, e.i64(k))) for v in pixels]
-                    result.append(e.b.fadd(sums[k], _tree_sum(e, done)))
+                    result.append(e.b.fadd(sums[k], tree_sum(e, done)))
                 return result
 
             return e.loop(*horizontal, column, sums)
@@ -254,7 +254,7 @@ class _ConvAverage:
         return e.loop(*vertical, row, totals)
 
 
-def _tree_sum(e: Emitter, values: list[Val]) -> Val:
+def tree_sum(e: Emitter, values: list[Val]) -> Val:
     """The sum in pairs: short chains, and a smaller error than one after the other."""
     while len(values) > 1:
         values = [e.b.fadd(*values[i : i + 2]) if i + 1 < len(values) else values[i] for i in range(0, len(values), 2)]
