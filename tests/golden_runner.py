@@ -14,12 +14,15 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+from differential.compiling import Compiled
 
 import sqzc
-from sqzc.backends.reference import evaluate
+from sqzc.backends.reference import evaluate, evaluate_node
 from sqzc.frontends.caffe2 import lift
 from sqzc.ir import DType, Graph, TensorType
 from sqzc.ir.verifier import verify
+from sqzc.passes.manager import PassManager
+from sqzc.target import native
 
 Arrays = Mapping[str, npt.NDArray[np.generic]]
 
@@ -55,6 +58,11 @@ def _compiled(
 def _run(
     predict: str | Path, init: str | Path | None, inputs: Arrays, level: str
 ) -> dict[str, npt.NDArray[np.generic]]:
+    if not inputs:
+        # There is no library without inputs, but there is code.
+        graph = lifted(predict, init, inputs)
+        PassManager(level, target=native(), evaluate=evaluate_node).run(graph)
+        return Compiled(graph, native())({})
     model = _model(predict, init, inputs, level)
     return model.run({info.name: np.ascontiguousarray(inputs[info.name]) for info in model.inputs})
 
