@@ -185,11 +185,11 @@ def _is_image(value: Value) -> bool:
 def count_work(graph: Graph) -> tuple[int, int, int]:
     """FLOPs by the rule of `sqzc info`, multiply-accumulates, and parameters; the subtraction of a mean is not counted.
 
-    The graph is one that a frontend made: a mean is subtracted by the first node, from its own constant.
+    The graph is one that a frontend made: a mean is subtracted from the one input before anything else reads it.
     """
     flops, macs, params = graph.flops, graph.macs, graph.parameters
     if graph.meta.get("mean") is not None:
-        subtraction = graph.nodes[0]
+        subtraction = graph.inputs[0].users[0]
         flops -= subtraction.flops
         params -= subtraction.inputs[1].type.elements
     return flops, macs, params

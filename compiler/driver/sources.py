@@ -169,12 +169,14 @@ def _from_onnx(path: Path, options: ModelOptions) -> Source:
         raise UnsupportedError(
             f"{path} is an ONNX model, and this version of sqzc reads none", expected="a Caffe2 net or a .sqz file"
         )
+    if options.weights != "pretrained":
+        raise UsageError("random weights for an ONNX model", expected="its own: weights cannot be told from constants")
     mean = None if options.mean == "model" else options.mean
     assert not isinstance(mean, str)
     lift: Callable[..., Graph] = importlib.import_module("sqzc.frontends.onnx").lift
-    graph = lift(path, input_shapes=options.input_types, weights=options.weights, mean=mean)
-    source = _lifted(graph, "onnx", [path], mean, "file")
-    return replace(source, labels=find_labels(path.parent))
+    source = _lifted(lift(path, input_shapes=options.input_types, mean=mean), "onnx", [path], mean, "file")
+    order = "BGR" if mean is not None and len(mean) == 3 else None
+    return _with_facts(replace(source, labels=find_labels(path.parent)), replace(source.facts, channel_order=order))
 
 
 def _from_sqz(path: Path, options: ModelOptions) -> Source:
