@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import ClassVar
 
@@ -18,7 +18,7 @@ from sqzc.backends.llvm.packing import pack_bias
 from sqzc.backends.llvm.problems import ConvProblem, PoolProblem, conv_problem, fused_pool_problem
 from sqzc.backends.llvm.schedules.conv_direct import choose as choose_direct
 from sqzc.backends.llvm.schedules.conv_direct import predict as predict_direct
-from sqzc.backends.llvm.schedules.conv_strassen import StrassenSchedule, choose, half_blocks, pixels
+from sqzc.backends.llvm.schedules.conv_strassen import StrassenSchedule, choose, half_blocks, rows_and_width
 from sqzc.backends.llvm.selecting import expected_problem
 from sqzc.ir.constant import Array
 from sqzc.ir.graph import Graph, Node
@@ -47,7 +47,6 @@ class ConvStrassen:
         selection = ConvDirect().select(graph, node, target)
         if selection is None or len(selection.reads) > 1 or not pays(expected_problem(node, target), target):
             return None
-        # Without borders and slices halves of pixels are halves of memory.
         return replace(selection, kernel=self.name)
 
     def finish(self, program: Program, step: Step, arrays: Mapping[str, Array], target: Target) -> Finished:
@@ -112,6 +111,9 @@ def prepare(e: Emitter, p: ConvProblem, step: Step, weights: Val, prepared: Val)
     e.loop(0, -(-half_blocks(p) // s.oc_vecs), 1, one)
 
 
+Memory = tuple[Val, Val, Val, Val]
+
+
 class _Strassen:
     """What storing and averaging share: the walk over items and pixels."""
 
@@ -139,8 +141,18 @@ class _Strassen:
         self.columns(image, blocks, x, (t, quarters, sums, saved))
         return []
 
-    def columns(self, image: Val, blocks: list[Val], x: Val, memory: tuple[Val, ...]) -> None:
+    def columns(self, image: Val, blocks: list[Val], x: Val, memory: Memory) -> None:
         raise NotImplementedError
+
+    def walk(self, body: Callable[[tuple[Val, Val], list[Val]], list[Val]], carried: list[Val]) -> list[Val]:
+        """Calls `body` for the row and column of every register tile of the upper half."""
+        e = self.e
+        rows, width = rows_and_width(self.p)
+
+        def line(row: Val, values: list[Val]) -> list[Val]:
+            return e.loop(0, width, self.s.cols, lambda column, inner: body((row, column), inner), values)
+
+        return e.loop(0, rows, 1, line, carried)
 
     def finished(self, half: int, block: Val, k: int, values: list[Val]) -> list[Val]:
         """act(values + bias) of one channel block."""
@@ -155,14 +167,16 @@ class _Strassen:
 
 
 class _Store(_Strassen):
-    def columns(self, image: Val, blocks: list[Val], x: Val, memory: tuple[Val, ...]) -> None:
+    def columns(self, image: Val, blocks: list[Val], x: Val, memory: Memory) -> None:
         """All pixels of one channel tile, stored."""
-        e, p, s = self.e, self.p, self.s
+        e, p = self.e, self.p
         y = e.at(self.args.writes[0], e.mul_add(image, 4 * p.y.image, 4 * p.y.origin))
 
-        def column(left: Val, _: list[Val]) -> list[Val]:
-            def finish(half: int, right: int, values: list[list[Val]]) -> None:
-                out = e.at(y, e.mul_add(e.b.add(left, e.i64(right * pixels(p))), 4 * p.y.pixel))
+        def tile(place: tuple[Val, Val], _: list[Val]) -> list[Val]:
+            line = e.at(y, e.mul_add(place[0], 4 * p.y.row, e.mul_add(place[1], 4 * p.y.pixel)))
+
+            def finish(half: int, lower: int, values: list[list[Val]]) -> None:
+                out = e.at(line, lower * 4 * (p.oh // 2) * p.y.row)
                 for k, vectors in enumerate(values):
                     number = e.b.add(blocks[half], e.i64(k))
                     done = self.finished(half, blocks[half], k, vectors)
@@ -173,10 +187,10 @@ class _Store(_Strassen):
                     with e.when(e.b.icmp_signed("<", number, e.i64(p.oc_blocks))):
                         self.store(done, to)
 
-            self.tile.emit(x, *memory, left, finish)
+            self.tile.emit(x, *memory, place, finish)
             return []
 
-        e.loop(0, pixels(p), s.cols, column)
+        self.walk(tile, [])
 
     def store(self, values: list[Val], to: Val) -> None:
         for j, value in enumerate(values):
@@ -188,11 +202,11 @@ class _Average(_Strassen):
         super().__init__(e, p, s, args)
         self.pool = pool
 
-    def columns(self, image: Val, blocks: list[Val], x: Val, memory: tuple[Val, ...]) -> None:
+    def columns(self, image: Val, blocks: list[Val], x: Val, memory: Memory) -> None:
         """All pixels of one channel tile, summed."""
         e, p, s, pool = self.e, self.p, self.s, self.pool
 
-        def column(left: Val, totals: list[Val]) -> list[Val]:
+        def tile(place: tuple[Val, Val], totals: list[Val]) -> list[Val]:
             totals = list(totals)
 
             def finish(half: int, right: int, values: list[list[Val]]) -> None:
@@ -200,10 +214,10 @@ class _Average(_Strassen):
                     at = half * s.oc_vecs + k
                     totals[at] = e.b.fadd(totals[at], tree_sum(e, self.finished(half, blocks[half], k, vectors)))
 
-            self.tile.emit(x, *memory, left, finish)
+            self.tile.emit(x, *memory, place, finish)
             return totals
 
-        totals = e.loop(0, pixels(p), s.cols, column, [e.splat(0.0)] * (2 * s.oc_vecs))
+        totals = self.walk(tile, [e.splat(0.0)] * (2 * s.oc_vecs))
         y = e.at(self.args.writes[0], e.mul_add(image, 4 * pool.y.image, 4 * pool.y.origin))
         for half in (0, 1):
             for k in range(s.oc_vecs):

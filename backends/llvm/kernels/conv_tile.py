@@ -86,14 +86,20 @@ class ConvTile:
         return e.loop(0, p.ic_padded // p.lanes, 1, channel, [weights, *sums])[1:]
 
     def _multiply(
-        self, x: Val, shift: int, w: Val, w_shift: int, sums: list[Val], pixels: list[tuple[int, int]],
+        self,
+        x: Val,
+        shift: int,
+        w: Val,
+        w_shift: int,
+        sums: list[Val],
+        pixels: list[tuple[int, int]],
         ahead: Val | None,
         far: tuple[Val, int] | None,
     ) -> list[Val]:
         """One tap: every input lane times its row of weights, into all accumulators."""
         e, p, s = self.e, self.p, self.s
         sums = list(sums)
-        far_lines = 0 if far is None else far[1]
+        beyond, far_lines = far or (None, 0)
         offsets = [4 * (i * p.sh * p.x.row + j * p.sw * p.x.pixel) for i, j in pixels]
         # Neighbouring windows share pixels: without a barrier the code generator would load each once, keep it for the
         # later tap, and spill accumulators to make room.
@@ -106,7 +112,7 @@ class ConvTile:
                     e.prefetch(ahead, offset)
             base = w_shift + lane * s.oc_vecs * self.vector
             for line in range(lane, far_lines, p.lanes):
-                e.prefetch(far[0], 64 * line, locality=2)
+                e.prefetch(beyond, 64 * line, locality=2)
             rows = [e.load(w, base + k * self.vector, align=self.vector) for k in range(s.oc_vecs)]
             for index, offset in enumerate(offsets):
                 pixel = e.broadcast(x, shift + offset + 4 * lane)

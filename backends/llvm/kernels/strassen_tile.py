@@ -8,8 +8,8 @@ eight (V. Strassen, Gaussian Elimination is not Optimal, 1969; the form with 15 
     C11 = A11 B11 + A12 B21           U2 = A11 B11 + S2 T2       U3 = U2 + S3 T3
     C21 = U3 + A22 T4                 C22 = U3 + S1 T1           C12 = U2 + S1 T1 + S4 B22
 
-All products of a register tile are summed where they are wanted, so the sums on the side of C cost a few loads and stores
-a tile and no matrix is stored. The S are made from the weights once, when a handle is made.
+All products of a register tile are summed where they are wanted, so the sums on the side of C cost a few loads and
+stores a tile and no matrix is stored. The S are made from the weights once, when a handle is made.
 """
 
 from __future__ import annotations
@@ -24,7 +24,14 @@ from sqzc.backends.llvm.emit import I64, PTR, VOID, Emitter, Val
 from sqzc.backends.llvm.kernels.conv_tile import ConvTile
 from sqzc.backends.llvm.packing import pack_conv, pad_axis
 from sqzc.backends.llvm.problems import ConvProblem
-from sqzc.backends.llvm.schedules.conv_strassen import StrassenSchedule, half, half_blocks, pixels, schedule_of_half
+from sqzc.backends.llvm.schedules.conv_strassen import (
+    StrassenSchedule,
+    half,
+    half_blocks,
+    pixels,
+    rows_and_width,
+    schedule_of_half,
+)
 from sqzc.ir.constant import Array
 
 # Places in memory of the packed quarters of A and of the sums.
@@ -96,7 +103,8 @@ class StrassenTile:
     def sum_data(self, x: Val, target: Val) -> None:
         """T1 to T4 of an image whose pixel 0 is at `x`."""
         e, p = self.e, self.p
-        right = 4 * pixels(p) * p.x.pixel
+        _, width = rows_and_width(p)
+        right = 4 * (p.oh // 2) * p.x.row
         below = 4 * (p.ic_padded // p.lanes // 2) * p.x.plane
 
         def block(c: Val, _: list[Val]) -> list[Val]:
@@ -104,7 +112,8 @@ class StrassenTile:
             out = e.at(target, e.mul_add(c, 4 * self.t_plane))
 
             def pixel(j: Val, _: list[Val]) -> list[Val]:
-                at = e.at(source, e.mul_add(j, 4 * p.x.pixel))
+                row, column = e.split(j, width)
+                at = e.at(source, e.mul_add(row, 4 * p.x.row, e.mul_add(column, 4 * p.x.pixel)))
                 b11, b12, b21, b22 = (e.load(at, offset) for offset in (0, right, below, below + right))
                 t1 = e.b.fsub(b12, b11)
                 t2 = e.b.fsub(b22, t1)
@@ -129,7 +138,7 @@ class StrassenTile:
     # -- products -----------------------------------------------------------------------------------------------------
 
     def product(self) -> Val:
-        """A function of (image, bytes between its channel blocks, weights, accumulators, far): adds a product to memory.
+        """Adds a product to memory: (image, bytes between its channel blocks, weights, accumulators, far).
 
         `far` is where the next channel tile's weights lie that are brought nearer meanwhile.
 
@@ -144,24 +153,26 @@ class StrassenTile:
         x, plane, weights, memory, far = function.args
         tile = ConvTile(inner, self.part, schedule_of_half(self.s))
         sums = [inner.load(memory, index * self.vector) for index in range(self.count)]
-        for index, value in enumerate(tile.accumulate(
-            x, weights, sums, 1, self.s.cols, plane, (far, self.far_lines)
-        )):
+        for index, value in enumerate(tile.accumulate(x, weights, sums, 1, self.s.cols, plane, (far, self.far_lines))):
             inner.store(value, memory, index * self.vector)
         inner.b.ret_void()
         return function
 
-    def emit(self, x: Val, t: Val, quarters: Val, sums: Val, saved: Val, column: Val, finish: Finish) -> None:
-        """The four tiles of C at pixel `column` of each half; `finish(channel half, pixel half, values)` takes them.
+    def emit(
+        self, x: Val, t: Val, quarters: Val, sums: Val, saved: Val, place: tuple[Val, Val], finish: Finish
+    ) -> None:
+        """The four tiles of C at a row and column of each half; `finish(channel half, pixel half, values)` takes them.
 
         `x` is pixel 0 of the image, `t` the T sums, `quarters` and `sums` the channel tile's, `saved` room for four
         tiles.
         """
         e, p = self.e, self.p
-        at = e.at(x, e.mul_add(column, 4 * p.x.pixel))
-        below, right = 4 * (p.ic_padded // p.lanes // 2) * p.x.plane, 4 * pixels(p) * p.x.pixel
-        summed = e.at(t, e.mul_add(column, self.vector))
-        call = e.mul_add(e.b.udiv(column, e.i64(self.s.cols)), PRODUCTS)
+        row, column = place
+        number_of_pixel = e.mul_add(row, rows_and_width(p)[1], column)
+        at = e.at(x, e.mul_add(row, 4 * p.x.row, e.mul_add(column, 4 * p.x.pixel)))
+        below, right = 4 * (p.ic_padded // p.lanes // 2) * p.x.plane, 4 * (p.oh // 2) * p.x.row
+        summed = e.at(t, e.mul_add(number_of_pixel, self.vector))
+        call = e.mul_add(e.b.udiv(number_of_pixel, e.i64(self.s.cols)), PRODUCTS)
         number = itertools.count()
 
         def far() -> Val:

@@ -31,13 +31,19 @@ class StrassenSchedule(Schedule):
                 expected=f"at most {target.vector_registers} registers",
                 got=str(wanted),
             )
-        if not applies(problem) or pixels(problem) % self.cols:
+        if not applies(problem) or rows_and_width(problem)[1] % self.cols:
             raise ScheduleError(f"halves of {problem.oh} x {problem.ow} pixels do not divide into {self.cols}")
 
 
 def applies(p: ConvProblem) -> bool:
-    """Whether channels in and pixels divide into halves, and image rows follow each other without a gap."""
-    return can_flatten(p) and (p.ic_padded // p.lanes) % 2 == 0 and p.oh * p.ow % 2 == 0 and p.lanes > 1
+    """Whether it is a plain 1 x 1 convolution whose input channels and rows divide into halves."""
+    plain = (p.kh, p.kw, p.sh, p.sw) == (1, 1, 1, 1) and p.pads == (0, 0, 0, 0) and p.lanes > 1
+    return plain and (p.ic_padded // p.lanes) % 2 == 0 and p.oh % 2 == 0
+
+
+def rows_and_width(p: ConvProblem) -> tuple[int, int]:
+    """A half of the image as rows of pixels that follow each other in memory: one long row where there are no gaps."""
+    return (1, pixels(p)) if can_flatten(p) else (p.oh // 2, p.ow)
 
 
 def pixels(p: ConvProblem) -> int:
@@ -61,12 +67,12 @@ def schedule_of_half(s: StrassenSchedule) -> DirectSchedule:
 
 
 def candidates(p: ConvProblem, target: Target) -> Iterator[StrassenSchedule]:
-    """Every register tile that divides a half's pixels."""
+    """Every register tile that divides the rows."""
     if not applies(p):
         return
     for oc_vecs in range(1, min(4, half_blocks(p)) + 1):
         for cols in range(4, 29):
-            if pixels(p) % cols == 0 and registers(oc_vecs, cols) <= target.vector_registers:
+            if rows_and_width(p)[1] % cols == 0 and registers(oc_vecs, cols) <= target.vector_registers:
                 yield StrassenSchedule(oc_vecs, cols)
 
 
