@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -48,10 +48,14 @@ def constant_pool(program: Program) -> ConstantPool:
     return ConstantPool(tuple(parts), offsets, at)
 
 
-def step_symbol(index: int, step: Step) -> str:
-    """Symbol of a step's kernel: its number, kernel and source names, so that profilers map code to layers."""
-    words = "_".join((step.kernel, *(step.sources[-2:] or step.writes)))
-    return f"k{index:03d}_{re.sub('[^A-Za-z0-9]+', '_', words)}"[:100]
+def step_symbol(index: int, step: Step, others: Sequence[Step] = ()) -> str:
+    """Symbol of a step's kernel: its number, kernel and source names, so that profilers map code to layers.
+
+    `others` are further steps that run the same code; their last source names follow.
+    """
+    names = [*(step.sources[-2:] or step.writes), *(name for other in others for name in other.sources[-1:])]
+    words = "_".join((step.kernel, *names))
+    return f"k{index:03d}_{re.sub('[^A-Za-z0-9]+', '_', words)}"[:120]
 
 
 def generate(program: Program, families: Mapping[str, Family], target: Target, *, probes: bool = False) -> ir.Module:
@@ -79,18 +83,37 @@ class _Generator:
         data.storage_class = ""
         self.data = data
         self.barrier = ir.Function(module, ir.FunctionType(VOID, [PTR, I32]), BARRIER)
-        kernels = [self.kernel(index, step) for index, step in enumerate(self.program.steps)]
-        self.net(kernels)
+        groups: dict[Hashable, list[int]] = {}
+        for index, step in enumerate(self.program.steps):
+            groups.setdefault(self.code_key(index, step), []).append(index)
+        kernels: dict[int, ir.Function] = {}
+        for members in groups.values():
+            kernels.update(dict.fromkeys(members, self.kernel(members)))
+        self.net([kernels[index] for index in range(len(self.program.steps))])
         if self.program.prepared_bytes:
             self.prepare()
         return module
 
-    def kernel(self, index: int, step: Step) -> ir.Function:
-        """One function over a range of work items."""
+    def code_key(self, index: int, step: Step) -> Hashable:
+        """Steps with equal keys run the same code on other memory."""
+        if not getattr(self.families[step.kernel], "shares_code", False):
+            return index
+        shapes = tuple(self.shape_of(name) for name in (*step.reads, *step.writes))
+        constants = tuple(self.program.constants[name].type for name in step.constants)
+        schedule = tuple(step.schedule.items())
+        return step.kernel, step.ops, tuple(step.facts.items()), schedule, shapes, constants, bool(step.prepared)
+
+    def shape_of(self, name: str) -> Hashable:
+        """All that code may know of a buffer."""
+        buffer = self.program.buffers[name]
+        return buffer.type, buffer.border, self.program.geometry(name) if buffer.type.rank == 4 else None
+
+    def kernel(self, indices: Sequence[int]) -> ir.Function:
+        """One function over a range of work items, for steps that share their code."""
+        index, step = indices[0], self.program.steps[indices[0]]
         pointers = len(step.reads) + len(step.constants) + len(step.writes) + 2
-        function = ir.Function(
-            self.module, ir.FunctionType(VOID, [PTR] * pointers + [I64, I64]), step_symbol(index, step)
-        )
+        symbol = step_symbol(index, step, [self.program.steps[other] for other in indices[1:]])
+        function = ir.Function(self.module, ir.FunctionType(VOID, [PTR] * pointers + [I64, I64]), symbol)
         function.linkage = "internal"
         function.attributes.add("noinline")
         function.attributes.add("nounwind")

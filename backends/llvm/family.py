@@ -38,7 +38,11 @@ class Args:
 
 
 class Family(Protocol):
-    """One kernel family; stateless."""
+    """One kernel family; stateless.
+
+    A family with a true `shares_code` emits code that depends on a step's ops, facts, schedule and the shapes and
+    layouts of its buffers alone, so that equal steps run one function.
+    """
 
     name: ClassVar[str]
 

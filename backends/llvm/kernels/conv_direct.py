@@ -30,6 +30,7 @@ class ConvDirect:
     """y[oc] += w[oc, ic, u, v] * x[ic, i*s + u, j*s + v] with a register tile of channels x pixels."""
 
     name: ClassVar[str] = "conv2d.direct"
+    shares_code: ClassVar[bool] = True
 
     def select(self, graph: Graph, node: Node, target: Target) -> Selection | None:
         op = node.op

@@ -16,6 +16,7 @@ from sqzc.backends.llvm.kernels.pool import MaxPoolBlocked, clamp_index, emit_ma
 from sqzc.backends.llvm.packing import pack_bias, pack_conv
 from sqzc.backends.llvm.problems import ConvProblem, PoolProblem, conv_problem, fused_pool_problem
 from sqzc.backends.llvm.schedules.conv_direct import DirectSchedule, candidates, choose, predict
+from sqzc.backends.llvm.schedules.conv_winograd import STORE_MISS
 from sqzc.backends.llvm.schedules.pool import choose as choose_pool
 from sqzc.backends.llvm.vector_math import keeps_order
 from sqzc.ir.constant import Array
@@ -41,6 +42,21 @@ def fused_selection(graph: Graph, node: Node, target: Target, name: str) -> tupl
     return fused, user
 
 
+def ring_bytes(p: ConvProblem, pool: PoolProblem, s: DirectSchedule, target: Target) -> int:
+    """The rows that a pool window needs, of one channel tile."""
+    return pool.op.kernel[0] * s.oc_vecs * p.ow * target.vector_bytes
+
+
+def choose_rows(p: ConvProblem, pool: PoolProblem, target: Target) -> DirectSchedule:
+    """The best register tile of one row, given that rows are better kept in the first-level cache."""
+
+    def price(s: DirectSchedule) -> float:
+        far = ring_bytes(p, pool, s, target) > target.l1_bytes * 15 // 16
+        return predict(p, s, target) + (p.n * p.oc_blocks * p.oh * p.ow * STORE_MISS if far else 0.0)
+
+    return min((s for s in candidates(p, target) if s.rows == 1 and not s.flat and s.order == "oc"), key=price)
+
+
 class ConvMaxPool:
     """max_pool2d(conv2d(x)) through a ring of rows per channel tile.
 
@@ -49,6 +65,7 @@ class ConvMaxPool:
     """
 
     name: ClassVar[str] = "conv2d.direct+max_pool2d"
+    shares_code: ClassVar[bool] = True
 
     def select(self, graph: Graph, node: Node, target: Target) -> Selection | None:
         found = fused_selection(graph, node, target, self.name)
@@ -62,15 +79,13 @@ class ConvMaxPool:
 
     def finish(self, program: Program, step: Step, arrays: Mapping[str, Array], target: Target) -> Finished:
         p = conv_problem(program, step)
-        rows = [replace(s, order="oc") for s in candidates(p, target) if s.rows == 1 and not s.flat]
-        s = min(rows, key=lambda s: predict(p, s, target))
+        pool = fused_pool_problem(program, step, p)
+        s = choose_rows(p, pool, target)
         packed = {
             "w": pack_conv(arrays["w"], p.lanes, p.y_block, s.oc_vecs),
             "b": pack_bias(arrays.get("b"), p.oc, p.y_block),
         }
-        pool = fused_pool_problem(program, step, p)
-        scratch = pool.op.kernel[0] * s.oc_vecs * p.ow * target.vector_bytes
-        return Finished(s.to_fields(), packed, scratch)
+        return Finished(s.to_fields(), packed, ring_bytes(p, pool, s, target))
 
     def items(self, program: Program, step: Step) -> int:
         p, s = conv_problem(program, step), DirectSchedule.from_fields(step.schedule)
@@ -164,6 +179,7 @@ class ConvGlobalAverage:
     """avg_pool2d(conv2d(x)) over the whole image: sums stay in registers, no pixel is stored."""
 
     name: ClassVar[str] = "conv2d.direct+avg_pool2d"
+    shares_code: ClassVar[bool] = True
 
     def select(self, graph: Graph, node: Node, target: Target) -> Selection | None:
         found = fused_selection(graph, node, target, self.name)

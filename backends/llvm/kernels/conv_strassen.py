@@ -42,6 +42,7 @@ class ConvStrassen:
     """A 1 x 1 convolution of a gapless image."""
 
     name: ClassVar[str] = "conv2d.strassen"
+    shares_code: ClassVar[bool] = True
 
     def select(self, graph: Graph, node: Node, target: Target) -> Selection | None:
         selection = ConvDirect().select(graph, node, target)
@@ -67,6 +68,7 @@ class ConvStrassenAverage(ConvStrassen):
     """A 1 x 1 convolution of which only the average over all pixels is wanted."""
 
     name: ClassVar[str] = "conv2d.strassen+avg_pool2d"
+    shares_code: ClassVar[bool] = True
 
     def select(self, graph: Graph, node: Node, target: Target) -> Selection | None:
         selection = ConvGlobalAverage().select(graph, node, target)

@@ -64,6 +64,7 @@ class ConvWinograd:
     """Channel-blocked 3 x 3 stride 1 convolution with fewer multiplications."""
 
     name: ClassVar[str] = "conv2d.winograd"
+    shares_code: ClassVar[bool] = True
 
     def select(self, graph: Graph, node: Node, target: Target) -> Selection | None:
         op = node.op

@@ -19,6 +19,7 @@ class CopyImage:
     """y = x for float32 images of any two layouts and borders."""
 
     name: ClassVar[str] = "copy.image"
+    shares_code: ClassVar[bool] = True
 
     def select(self, graph: Graph, node: Node, target: Target) -> Selection | None:
         if not isinstance(node.op, Relayout) or node.output.type.dtype.item_bytes != 4:
@@ -89,6 +90,7 @@ class ClearBorder:
     """Zeros into the border of an image; the inside is left alone."""
 
     name: ClassVar[str] = "border.clear"
+    shares_code: ClassVar[bool] = True
 
     def select(self, graph: Graph, node: Node, target: Target) -> Selection | None:
         return None

@@ -26,6 +26,7 @@ class MaxPoolBlocked:
     """Largest value of each window; a tap outside the image reads the nearest pixel inside, which is in the window."""
 
     name: ClassVar[str] = "max_pool2d.blocked"
+    shares_code: ClassVar[bool] = True
 
     def select(self, graph: Graph, node: Node, target: Target) -> Selection | None:
         op = node.op
@@ -134,6 +135,7 @@ class AvgPoolBlocked:
     """Mean of each window over the taps inside the image, or over all taps when padding counts."""
 
     name: ClassVar[str] = "avg_pool2d.blocked"
+    shares_code: ClassVar[bool] = True
 
     def select(self, graph: Graph, node: Node, target: Target) -> Selection | None:
         if not isinstance(node.op, AvgPool2d) or not _blocked(node, target):
