@@ -75,7 +75,7 @@ def command(
     """Compile MODEL to native code.
 
     MODEL is the name of a zoo model (see `sqzc zoo list`), a folder with predict_net.pb and init_net.pb, the path of a
-    predict net, or a .sqz file. A .sqz file that --dump-ir wrote goes on from where it was dumped.
+    predict net, an .onnx file, or a .sqz file. A .sqz file that --dump-ir wrote goes on from where it was dumped.
     """
     to_stdout = str(output) == "-"
     kind = kind_for(output, kind)

@@ -251,10 +251,8 @@ def test_bad_libraries_and_arrays(tmp_path: Path, place: Path, capfd: pytest.Cap
     assert sorted(os.listdir(place)) == ["bad.so", "lib.so", "not.npy", "x.npy"]
 
 
-def test_onnx_is_refused_by_name(place: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    import importlib.util
-
-    if importlib.util.find_spec("sqzc.frontends.onnx") is not None:
-        pytest.skip("this version reads ONNX")
+def test_bad_onnx(place: Path, capfd: pytest.CaptureFixture[str]) -> None:
     (place / "a.onnx").write_bytes(b"\x08\x07")
-    check_error(capfd, ["compile", "a.onnx", "-o", "lib.so"], "ONNX")
+    check_error(capfd, ["compile", "a.onnx", "-o", "lib.so"], "a.onnx")
+    check_error(capfd, ["compile", "a.onnx", "-o", "lib.so", "--weights", "random"], "random weights for an ONNX model")
+    assert os.listdir(place) == ["a.onnx"]

@@ -57,10 +57,14 @@ def test_text_to_standard_output(made: Path, capfd: pytest.CaptureFixture[str]) 
     assert "standard output" in capfd.readouterr().err
 
 
-def test_onnx_of_the_optimised_graph(made: Path, tmp_path: Path) -> None:
+def test_onnx_out_and_in_again(made: Path, tmp_path: Path) -> None:
     onnx = pytest.importorskip("onnx")
     assert run(["compile", str(made / "net"), "-o", str(tmp_path / "net.onnx"), "--stop-after", "dead-code"]) == 0
     onnx.checker.check_model(onnx.load(tmp_path / "net.onnx"), full_check=True)
+    assert run(["compile", str(tmp_path / "net.onnx"), "-o", str(tmp_path / "again.so")]) == 0
+    image = np.random.default_rng(3).uniform(0, 255, INPUT_SHAPE).astype(np.float32)
+    expected = package.compile(made / "net")(image)
+    np.testing.assert_allclose(package.load(tmp_path / "again.so")(image), expected, rtol=0, atol=1e-6)
 
 
 def test_random_weights_are_loud(made: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
