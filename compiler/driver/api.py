@@ -199,11 +199,12 @@ def compile(
 ) -> Model:
     """Compiles a model and loads it.
 
-    model: a zoo name, a folder or predict net of Caffe2, an `.onnx` or `.sqz` file, or a Graph. output: where to write the library;
-    None compiles in process, without a linker. inputs: shapes, or example arrays, by input name. mean: `model` for what
-    the zoo says, `none`, or a number per channel that the library is to subtract. weights: `pretrained` or
-    `random[:SEED]`. target, opt_level: `native` and 3, unless a dumped `.sqz` says how it was being compiled. passes: a
-    pipeline in place of the level's. threads: of the model that is returned; threads_max: that the library accepts.
+    model: a zoo name, a folder or predict net of Caffe2, an `.onnx` or `.sqz` file, or a Graph. output: where to write
+    the library; None compiles in process, without a linker. inputs: shapes, or example arrays, by input name. mean:
+    `model` for what the zoo says, `none`, or a number per channel that the library is to subtract. weights:
+    `pretrained` or `random[:SEED]`. target, opt_level: `native` and 3, unless a dumped `.sqz` says how it was being
+    compiled. passes: a pipeline in place of the level's. threads: of the model that is returned; threads_max: that the
+    library accepts.
 
     SqzcError for anything wrong with the model or the options; SqzcWarning for weights that are not the published ones.
     """
