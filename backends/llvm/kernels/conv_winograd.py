@@ -269,9 +269,12 @@ class _Winograd:
         """The transform of one tile of one channel block."""
         e, p, size = self.e, self.p, self.form.size
         data = [[e.load(source, 4 * (i * p.x.row + j * p.x.pixel)) for j in range(size)] for i in range(size)]
+        after = 4 * size * p.ic_padded
         for i, line in enumerate(two_dimensional(self.f, self.form.data, data)):
             for j, value in enumerate(line):
-                e.store(value, target, i * self.layout.v_row + 4 * j * p.ic_padded)
+                at = i * self.layout.v_row + 4 * j * p.ic_padded
+                e.prefetch(target, at + after, write=True)
+                e.store(value, target, at)
             e.fence()
 
     # -- filters ------------------------------------------------------------------------------------------------------
@@ -325,18 +328,28 @@ class _Winograd:
         """y = act(A^T M A + residual) for `count` image tiles from `start`."""
         e, p, s = self.e, self.p, self.s
 
-        def one(t: Val, _: list[Val]) -> list[Val]:
+        def place(t: Val) -> tuple[Val, Val]:
             i, j = e.split(e.b.add(start, t), self.columns)
-            h = e.clamp_last(e.b.add(first, i), s.m, p.oh)
-            w = e.clamp_last(j, s.m, p.ow)
+            return e.clamp_last(e.b.add(first, i), s.m, p.oh), e.clamp_last(j, s.m, p.ow)
+
+        def target(h: Val, w: Val) -> Val:
+            return e.at(y, e.b.add(e.mul_add(h, 4 * p.y.row), e.mul_add(w, 4 * p.y.pixel)))
+
+        def one(t: Val, _: list[Val]) -> list[Val]:
+            h, w = place(t)
             source = e.at(self.products, e.mul_add(t, s.oc_vecs * self.vector))
-            out = e.at(y, e.b.add(e.mul_add(h, 4 * p.y.row), e.mul_add(w, 4 * p.y.pixel)))
+            out, following = target(h, w), target(*place(e.b.add(t, e.i64(1))))
             extra = None
             if r is not None and p.r is not None:
                 extra = e.at(r, e.b.add(e.mul_add(h, 4 * p.r.row), e.mul_add(w, 4 * p.r.pixel)))
 
             def vector(k: Val, _: list[Val]) -> list[Val]:
                 block = e.b.add(oc, k)
+                # The lines of the next tile are owned by the time they are written.
+                ahead = e.at(following, e.mul_add(k, 4 * p.y.plane))
+                for i in range(s.m):
+                    for j in range(s.m):
+                        e.prefetch(ahead, 4 * (i * p.y.row + j * p.y.pixel), write=True)
                 shifted = None
                 if extra is not None and p.r is not None:
                     shifted = e.at(extra, e.mul_add(k, 4 * p.r.plane))
