@@ -104,10 +104,11 @@ MODELS: dict[str, tuple[Callable[[Path], Path], str]] = {
 
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty current folder."""
+    """An empty current folder, with no models to be found from it."""
     folder = tmp_path / "here"
     folder.mkdir()
     monkeypatch.chdir(folder)
+    monkeypatch.delenv("SQZC_MODEL_PATH", raising=False)
     return folder
 
 
