@@ -41,6 +41,10 @@ class UnsupportedModelError(UnsupportedError):
         self.inputs = tuple(inputs)
 
 
+class NotStaticError(FrontendError):
+    """The model leaves the shape of an input open, and nobody gave it."""
+
+
 @dataclass(frozen=True)
 class Imported:
     """A graph, and what was assumed on the way, in words."""
@@ -184,13 +188,17 @@ class _Importer:
                 self.values.bind(info.name, self.values.constant(info.name, array))
                 continue
             type_ = self._input_type(info, unknown)
-            if type_ is not None:
-                self.values.bind(info.name, self.graph.add_input(info.name, type_))
-            else:
+            if type_ is None:
                 self.values.bind(info.name, None)
+            elif type_.elements == 0:
+                self.notes.append(f"input '{info.name}' has no elements and is left out")
+                empty = np.empty(type_.shape, type_.dtype.numpy)
+                self.values.bind(info.name, self.values.constant(info.name, empty))
+            else:
+                self.values.bind(info.name, self.graph.add_input(info.name, type_))
         if unknown:
             name = unknown[0].split("'")[1]
-            raise FrontendError(
+            raise NotStaticError(
                 f"the shape of {' and '.join(unknown)} is not static",
                 location=Location(self.file),
                 hint=f"give it with --input-shape {name}:1,3,224,224",

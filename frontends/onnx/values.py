@@ -33,7 +33,7 @@ class BlockedError(InternalError):
 
 
 class Values:
-    """The values of one graph under construction."""
+    """The values of one graph under construction. A tensor without elements is a constant, whatever made it."""
 
     def __init__(self, builder: Builder, evaluate: Evaluate) -> None:
         self.builder = builder
@@ -113,6 +113,8 @@ class Values:
     def add(self, op: OpDef, operands: Sequence[Value], name: str) -> list[Value]:
         """The results of an op, called `name`; computed here and now when all operands are known."""
         types = op.result_types([value.type for value in operands])
+        if all(type_.elements == 0 for type_ in types):
+            return [self.constant(name, np.empty(type_.shape, type_.dtype.numpy)) for type_ in types]
         if operands and all(value.is_constant for value in operands):
             given = sum(value.type.elements for value in operands)
             made = sum(type_.elements for type_ in types)
