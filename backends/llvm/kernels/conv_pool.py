@@ -54,7 +54,8 @@ def choose_rows(p: ConvProblem, pool: PoolProblem, target: Target) -> DirectSche
         far = ring_bytes(p, pool, s, target) > target.l1_bytes * 15 // 16
         return predict(p, s, target) + (p.n * p.oc_blocks * p.oh * p.ow * STORE_MISS if far else 0.0)
 
-    return min((s for s in candidates(p, target) if s.rows == 1 and not s.flat and s.order == "oc"), key=price)
+    found = candidates(p, target, rows_apart=True)
+    return min((s for s in found if s.rows == 1 and s.order == "oc"), key=price)
 
 
 class ConvMaxPool:

@@ -31,9 +31,13 @@ LEAST_GAIN = 0.03
 
 
 def pays(p: ConvProblem, target: Target) -> bool:
-    """Whether seven products and their sums are predicted to beat eight products."""
+    """Whether seven products and their sums are predicted to beat eight products.
+
+    Another user of the input may yet give it a border, so tiles must also fit where rows lie apart.
+    """
     found = choose(p, target)
-    if found is None:
+    apart = replace(p, x=replace(p.x, row=p.x.row + p.x.pixel))
+    if found is None or choose(apart, target) is None:
         return False
     return found[1] < (1 - LEAST_GAIN) * predict_direct(p, choose_direct(p, target), target)
 

@@ -32,6 +32,7 @@ from sqzc.backends.llvm.winograd_math import FORMS, two_dimensional
 from sqzc.ir.constant import Array
 from sqzc.ir.graph import Graph, Node
 from sqzc.ir.ops.nn import Conv2d
+from sqzc.ir.types import DType
 from sqzc.plan.library import Finished, Selection
 from sqzc.plan.program import NO_BORDER, Program, Step
 from sqzc.target import Target
@@ -76,7 +77,7 @@ class ConvWinograd:
         constant = w.is_constant and (bias is None or bias.is_constant)
         if not blocked or not constant or w.type.shape[2:] != (3, 3) or min(y.type.shape[2:]) < 4:
             return None
-        if x.type.shape[1] < target.vector_lanes:
+        if x.type.shape[1] < target.vector_lanes or x.type.dtype is not DType.F32:
             return None
         residual = node.operand("residual")
         reads = (x,) if residual is None else (x, residual)

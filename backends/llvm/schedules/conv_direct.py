@@ -65,9 +65,9 @@ def extent(p: ConvProblem, flat: bool) -> tuple[int, int]:
     return (1, p.oh * p.ow) if flat else (p.oh, p.ow)
 
 
-def candidates(p: ConvProblem, target: Target) -> Iterator[DirectSchedule]:
-    """Every register tile that fits, both loop orders."""
-    flat = can_flatten(p)
+def candidates(p: ConvProblem, target: Target, *, rows_apart: bool = False) -> Iterator[DirectSchedule]:
+    """Every register tile that fits, both loop orders; with `rows_apart` rows are not joined even if they could be."""
+    flat = can_flatten(p) and not rows_apart
     height, width = extent(p, flat)
     for oc_vecs in range(1, min(4, p.oc_blocks) + 1):
         for rows in (1, 2, 3, 4) if not flat else (1,):

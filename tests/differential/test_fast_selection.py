@@ -1,0 +1,80 @@
+"""Shapes and types that used to reach a fast kernel which could not run them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from differential.case import Case
+from differential.cases_conv import SAME, conv
+from differential.checking import TARGET_NAMES, assert_close, check, target_or_skip
+from differential.compiling import Compiled
+
+from sqzc.backends.llvm.library import Library
+from sqzc.backends.reference import evaluate
+from sqzc.ir import DType, Graph
+from sqzc.ir.constant import Constant
+from sqzc.ir.ops.nn import Conv2d, MaxPool2d
+from sqzc.ir.ops.shape import Relayout
+from sqzc.ir.types import PLAIN, Layout, f32
+from sqzc.plan.lower import lower
+from sqzc.target import Target
+
+POOL = MaxPool2d(kernel=(3, 3), stride=(2, 2))
+
+
+@pytest.mark.parametrize("target", TARGET_NAMES)
+@pytest.mark.parametrize("pads", [(0, 0, 0, 0), (1, 0, 0, 1)])
+def test_pool_behind_a_convolution_of_single_pixels(pads: tuple[int, int, int, int], target: str) -> None:
+    # The rows of such a convolution could be joined to one, but a pool wants them one by one.
+    x, w = (2, 16, 9, 10), (20, 16, 1, 1)
+    check(conv("conv2d.direct+max_pool2d", x, w, layout="blocked", pads=pads, then=(POOL,)), target)
+
+
+@pytest.mark.parametrize("target", TARGET_NAMES)
+@pytest.mark.parametrize("k", [1, 3])
+@pytest.mark.parametrize("then", [(), (POOL,)], ids=["alone", "pool"])
+def test_blocks_of_integers_are_left_to_general_kernels(then: tuple[MaxPool2d, ...], k: int, target: str) -> None:
+    x, w = (1, 16, 9, 9), (16, 16, k, k)
+    item = conv("conv2d.rows", x, w, layout="blocked", dtype=DType.I32, pads=(k // 2,) * 4, then=then)
+    assert isinstance(item, Case)
+    check(item, target)
+
+
+def fire(target: Target, shape: tuple[int, int, int, int], oc: int) -> Graph:
+    """An image read by a 1 x 1 convolution, which alone needs no border, and by a 3 x 3 convolution with padding."""
+    rng = np.random.default_rng(0)
+    graph, blocks = Graph("fire"), Layout(target.vector_lanes)
+    x = graph.add_input("x", f32(*shape))
+    image = graph.insert(Relayout(), [x], types=[x.type.with_layout(blocks)]).output
+    for k, channels in ((1, oc), (3, 4)):
+        w = rng.standard_normal((channels, shape[1], k, k), np.float32)
+        weights = graph.add_constant(Constant(f"w{k}", w))
+        op = Conv2d(pads=SAME) if k == 3 else Conv2d()
+        (type_,) = op.result_types([image.type, weights.type])
+        y = graph.insert(op, [image, weights], types=[type_.with_layout(blocks)]).output
+        graph.add_output(f"y{k}", graph.insert(Relayout(), [y], types=[type_.with_layout(PLAIN)]).output)
+    return graph
+
+
+SIZES = [(512, 32, 31, 512), (256, 16, 29, 512), (1024, 4, 34, 1024), (512, 12, 62, 512), (512, 14, 14, 512)]
+
+
+@pytest.mark.parametrize("target", TARGET_NAMES)
+@pytest.mark.parametrize(("ic", "height", "width", "oc"), SIZES)
+def test_border_of_a_neighbour_leaves_every_kernel_a_schedule(
+    ic: int, height: int, width: int, oc: int, target: str
+) -> None:
+    # Without the border, tiles of Strassen's form may run over the ends of rows; with it they must divide a row.
+    chosen = target_or_skip(target)
+    lower(fire(chosen, (1, ic, height, width), oc), Library(chosen))
+
+
+@pytest.mark.parametrize("target", TARGET_NAMES)
+def test_image_with_the_border_of_a_neighbour(target: str) -> None:
+    chosen = target_or_skip(target)
+    graph = fire(chosen, (1, 256, 8, 14), 256)
+    x = np.random.default_rng(1).standard_normal((1, 256, 8, 14), np.float32)
+    compiled = Compiled(graph, chosen)
+    results, want = compiled({"x": x}), evaluate(graph, {"x": x}, dtype="float64")
+    for name, length in (("y1", 256), ("y3", 256 * 9)):
+        assert_close(results[name], want[name], length, f"{name} on {target}", 6.0)
