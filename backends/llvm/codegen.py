@@ -67,6 +67,19 @@ def generate(program: Program, families: Mapping[str, Family], target: Target, *
     return _Generator(program, families, target, probes).run()
 
 
+def generate_kernels(program: Program, families: Mapping[str, Family], target: Target) -> tuple[ir.Module, list[str]]:
+    """The same module with its kernels and `prepare` visible outside, and the kernel of each step by symbol.
+
+    For debuggers, which call the very same kernels one by one. Arguments are those of `_Generator.kernel`: pointers to
+    reads, constants, writes, scratch and prepared memory (or null), then the first and past the last work item.
+    """
+    generator = _Generator(program, families, target, False)
+    module = generator.run()
+    for function in [*generator.kernels, *([module.globals[PREPARE]] if program.prepared_bytes else [])]:
+        function.linkage = "external"
+    return module, [kernel.name for kernel in generator.kernels]
+
+
 class _Generator:
     def __init__(self, program: Program, families: Mapping[str, Family], target: Target, probes: bool) -> None:
         self.program, self.families, self.target, self.probes = program, families, target, probes
@@ -89,7 +102,8 @@ class _Generator:
         kernels: dict[int, ir.Function] = {}
         for members in groups.values():
             kernels.update(dict.fromkeys(members, self.kernel(members)))
-        self.net([kernels[index] for index in range(len(self.program.steps))])
+        self.kernels = [kernels[index] for index in range(len(self.program.steps))]
+        NetCode(self, self.kernels).emit()
         if self.program.prepared_bytes:
             self.prepare()
         return module
@@ -135,40 +149,6 @@ class _Generator:
         emitter.b.ret_void()
         return function
 
-    def net(self, kernels: list[ir.Function]) -> None:
-        """One image through all steps; every thread takes its share of each step's items."""
-        function = ir.Function(self.module, NET_TYPE, NET)
-        function.linkage = "internal"
-        function.attributes.add("nounwind")
-        arena, inputs, outputs, prepared, thread, threads, sync = function.args
-        e = Emitter(ir.IRBuilder(function.append_basic_block("entry")), self.target)
-        b = e.b
-        wide_thread, wide_threads = b.zext(thread, I64), b.zext(threads, I64)
-        ready = b.icmp_unsigned("!=", prepared, ir.Constant(PTR, None))
-        several = b.icmp_unsigned(">", threads, ir.Constant(I32, 1))
-        scratch_start = align(self.program.arena_bytes)
-        scratch_size = align(self.program.scratch_bytes)
-        scratch = e.at(arena, e.mul_add(wide_thread, scratch_size, scratch_start))
-        for index, (step, kernel) in enumerate(zip(self.program.steps, kernels, strict=True)):
-            if self.probes:
-                self.probe(e, sync, index)
-            elif index:
-                with e.when(several):
-                    b.call(self.barrier, [sync, threads])
-            items = self.families[step.kernel].items(self.program, step)
-            begin = b.udiv(b.mul(wide_thread, e.i64(items)), wide_threads)
-            end = b.udiv(b.mul(b.add(wide_thread, e.i64(1)), e.i64(items)), wide_threads)
-            pointers = [self.pointer(e, name, arena, inputs, outputs) for name in step.reads]
-            pointers += [e.at(self.data, self.pool.offsets[name]) for name in step.constants]
-            pointers += [self.pointer(e, name, arena, inputs, outputs) for name in step.writes]
-            own = ir.Constant(PTR, None)
-            if step.prepared:
-                own = b.select(ready, e.at(prepared, self.prepared_offsets[index]), own)
-            b.call(kernel, [*pointers, scratch, own, begin, end])
-        if self.probes:
-            self.probe(e, sync, len(kernels))
-        b.ret_void()
-
     def prepare(self) -> None:
         """Fills the prepared memory of all steps."""
         function = ir.Function(self.module, PREPARE_TYPE, PREPARE)
@@ -183,21 +163,78 @@ class _Generator:
                 family.prepare(e, self.program, step, constants, prepared)
         e.b.ret_void()
 
-    def probe(self, e: Emitter, sync: Val, index: int) -> None:
-        """Stores the cycle counter."""
-        counter = e.b.call(e.intrinsic("llvm.readcyclecounter", I64, []), [])
-        e.store(counter, sync, 8 * index, align=8)
 
-    def pointer(self, e: Emitter, name: str, arena: Val, inputs: Val, outputs: Val) -> Val:
+class NetCode:
+    """The function that runs one image through all steps."""
+
+    def __init__(self, owner: _Generator, kernels: Sequence[ir.Function]) -> None:
+        self.owner, self.kernels = owner, kernels
+        self.program = owner.program
+        function = ir.Function(owner.module, NET_TYPE, NET)
+        function.linkage = "internal"
+        function.attributes.add("nounwind")
+        self.arena, self.inputs, self.outputs, self.prepared, thread, self.threads, self.sync = function.args
+        self.e = Emitter(ir.IRBuilder(function.append_basic_block("entry")), owner.target)
+        b = self.e.b
+        self.thread, self.wide_threads = b.zext(thread, I64), b.zext(self.threads, I64)
+        self.several = b.icmp_unsigned(">", self.threads, ir.Constant(I32, 1))
+        self.ready = b.icmp_unsigned("!=", self.prepared, ir.Constant(PTR, None))
+        start, size = align(self.program.arena_bytes), align(self.program.scratch_bytes)
+        self.scratch = self.e.at(self.arena, self.e.mul_add(self.thread, size, start))
+
+    def emit(self) -> None:
+        """All steps in order."""
+        for index in range(len(self.kernels)):
+            self.step(index)
+        if self.owner.probes:
+            self.probe(len(self.kernels))
+        self.e.b.ret_void()
+
+    def items(self, index: int) -> int:
+        """Work items of a step."""
+        step = self.program.steps[index]
+        return self.owner.families[step.kernel].items(self.program, step)
+
+    def step(self, index: int) -> None:
+        """Every thread takes its share of the items when all have finished the step before."""
+        b = self.e.b
+        if self.owner.probes:
+            self.probe(index)
+        elif index:
+            with self.e.when(self.several):
+                b.call(self.owner.barrier, [self.sync, self.threads])
+        items = self.e.i64(self.items(index))
+        begin = b.udiv(b.mul(self.thread, items), self.wide_threads)
+        end = b.udiv(b.mul(b.add(self.thread, self.e.i64(1)), items), self.wide_threads)
+        self.call(index, begin, end)
+
+    def call(self, index: int, begin: Val, end: Val) -> None:
+        """Runs items `begin` to `end` of a step."""
+        e, owner, step = self.e, self.owner, self.program.steps[index]
+        pointers = [self.pointer(name) for name in step.reads]
+        pointers += [e.at(owner.data, owner.pool.offsets[name]) for name in step.constants]
+        pointers += [self.pointer(name) for name in step.writes]
+        own = ir.Constant(PTR, None)
+        if step.prepared:
+            own = e.b.select(self.ready, e.at(self.prepared, owner.prepared_offsets[index]), own)
+        e.b.call(self.kernels[index], [*pointers, self.scratch, own, begin, end])
+
+    def probe(self, index: int) -> None:
+        """Stores the cycle counter."""
+        counter = self.e.b.call(self.e.intrinsic("llvm.readcyclecounter", I64, []), [])
+        self.e.store(counter, self.sync, 8 * index, align=8)
+
+    def pointer(self, name: str) -> Val:
         """Start of a buffer's memory."""
+        e = self.e
         root, offset = self.program.root(name)
         if root.role is Role.CONSTANT:
-            return e.at(self.data, self.pool.offsets[root.name] + offset)
+            return e.at(self.owner.data, self.owner.pool.offsets[root.name] + offset)
         if root.role is Role.ARENA:
-            return e.at(arena, root.offset + offset)
+            return e.at(self.arena, root.offset + offset)
         if root.role is Role.INPUT:
-            slot = e.at(inputs, 8 * self.program.inputs.index(root.name))
+            slot = e.at(self.inputs, 8 * self.program.inputs.index(root.name))
         else:
             number = next(i for i, (_, buf) in enumerate(self.program.outputs) if self.program.root(buf)[0] is root)
-            slot = e.at(outputs, 8 * number)
+            slot = e.at(self.outputs, 8 * number)
         return e.at(e.b.load(slot, typ=PTR, align=8), offset)

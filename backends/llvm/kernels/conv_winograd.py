@@ -25,6 +25,7 @@ from sqzc.backends.llvm.schedules.conv_winograd import (
     WinogradSchedule,
     choose,
     grid,
+    prepared_bytes,
     scratch_layout,
 )
 from sqzc.backends.llvm.selecting import conv_arrays, conv_facts
@@ -99,10 +100,8 @@ class ConvWinograd:
         # A block of zeros follows the bias: what accumulators start from at all positions but one.
         start = np.concatenate([bias, np.zeros(s.oc_vecs * p.y_block, np.float32)])
         constants = {"w": np.ascontiguousarray(filters), "b": start}
-        layout = scratch_layout(p, s, target.vector_lanes)
-        size = FORMS[s.m].size
-        prepared = tiles * size**2 * layout.u_step if s.prepared else 0
-        return Finished(s.to_fields(), constants, layout.total, prepared)
+        scratch = scratch_layout(p, s, target.vector_lanes).total
+        return Finished(s.to_fields(), constants, scratch, prepared_bytes(p, s))
 
     def items(self, program: Program, step: Step) -> int:
         p, s = conv_problem(program, step), WinogradSchedule.from_fields(step.schedule)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -16,8 +17,8 @@ from sqzc.target import Target
 STORE_MISS = 3.5
 # Bytes a cycle from beyond the second-level cache, streamed with prefetches.
 FAR_BYTES_PER_CYCLE = 8
-# What must be gained at least before transformed filters are kept, four times the size of the raw ones.
-MEMORY_PRICE = 0.02
+# Cycles a run that a byte of transformed filters must save to be kept.
+MEMORY_PRICE = 1 / 128
 
 
 @dataclass(frozen=True)
@@ -84,6 +85,11 @@ def scratch_layout(p: ConvProblem, s: WinogradSchedule, lanes: int) -> Scratch:
     return Scratch(v_row, u_step, m_step, u_start, m_start, m_start + size**2 * m_step)
 
 
+def prepared_bytes(p: ConvProblem, s: WinogradSchedule) -> int:
+    """Transformed filters that a handle keeps."""
+    return s.prepared * -(-p.oc_blocks // s.oc_vecs) * FORMS[s.m].size ** 2 * scratch_layout(p, s, p.lanes).u_step
+
+
 def predict(p: ConvProblem, s: WinogradSchedule, target: Target) -> float:
     """Cycles of the whole convolution on one core."""
     form: Form = FORMS[s.m]
@@ -111,9 +117,10 @@ def predict(p: ConvProblem, s: WinogradSchedule, target: Target) -> float:
     # A store that misses the first-level cache holds up those behind it, unless much arithmetic lies between.
     m_near = positions * layout.m_step <= target.l1_bytes * 7 // 8
     stores = accumulators * blocks * (1.0 if m_near else STORE_MISS)
-    products = positions * (steady + max(accumulators * blocks, stores - steady / 4) + 8 * blocks)
+    products = positions * (steady + max(accumulators * blocks, stores - steady / 4) + (8 + s.oc_vecs) * blocks)
 
-    data = count * (p.ic_padded // p.lanes) * (form.data_ops * form.size + 12 + positions * STORE_MISS / 2)
+    v_miss = 1.0 if form.size * layout.v_row <= target.l1_bytes * 3 // 4 else STORE_MISS
+    data = count * (p.ic_padded // p.lanes) * (form.data_ops * form.size + 12 + positions * v_miss / 2)
     per_tile = (
         form.output_ops * (form.size + form.m) / 2 + positions * (0.5 if m_near else 2.0) + form.m**2 * STORE_MISS
     )
@@ -132,10 +139,10 @@ def candidates(p: ConvProblem, target: Target, forms: tuple[int, ...] = (4, 2)) 
         rows, columns = grid(p, m)
         per_row = FORMS[m].size ** 2 * columns * p.ic_padded * 4
         band = max(1, min(rows, target.l2_bytes // 2 // per_row))
-        band = -(-rows // -(-rows // band))
+        bands = sorted({1, -(-rows // -(-rows // band))})
         for oc_vecs in range(1, min(4, p.oc_blocks) + 1):
-            for tiles in range(2, min(28, band * columns) + 1):
-                if registers(oc_vecs, tiles) <= target.vector_registers:
+            for band, tiles in itertools.product(bands, range(2, 29)):
+                if tiles <= band * columns and registers(oc_vecs, tiles) <= target.vector_registers:
                     for order in ("tile", "position"):
                         for prepared in (0, 1):
                             yield WinogradSchedule(m, oc_vecs, tiles, band, order, prepared)
@@ -143,6 +150,6 @@ def candidates(p: ConvProblem, target: Target, forms: tuple[int, ...] = (4, 2)) 
 
 def choose(p: ConvProblem, target: Target, forms: tuple[int, ...] = (4, 2)) -> WinogradSchedule:
     """The candidate with the lowest prediction; prepared filters must earn their memory."""
-    best = min(candidates(p, target, forms), key=lambda s: predict(p, s, target) * (1.0 + MEMORY_PRICE * s.prepared))
+    best = min(candidates(p, target, forms), key=lambda s: predict(p, s, target) + MEMORY_PRICE * prepared_bytes(p, s))
     best.check(p, target)
     return best
