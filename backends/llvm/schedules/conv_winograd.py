@@ -25,10 +25,10 @@ MEMORY_PRICE = 1 / 128
 class WinogradSchedule(Schedule):
     """F(m x m, 3 x 3); products in register tiles of `oc_vecs` channel blocks x `tiles` image tiles.
 
-    The input transform of `band` rows of image tiles is kept while all output channels are made from it. `order`: `tile`
-    takes one register tile through all positions and out before the next; `position` takes all image tiles through one
-    position before the next, so that filters are read once. `prepared`: filters are transformed when a handle is made
-    and not in every run, where a caller has a handle.
+    The input transform of `band` rows of image tiles is kept while all output channels are made from it. `order`:
+    `tile` takes one register tile through all positions and out before the next; `position` takes all image tiles
+    through one position before the next, so that filters are read once. `prepared`: filters are transformed when a
+    handle is made and not in every run, where a caller has a handle.
     """
 
     m: int
