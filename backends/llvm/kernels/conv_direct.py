@@ -21,6 +21,7 @@ from sqzc.backends.llvm.selecting import conv_arrays, conv_facts
 from sqzc.ir.constant import Array
 from sqzc.ir.graph import Graph, Node
 from sqzc.ir.ops.nn import Conv2d
+from sqzc.ir.types import DType
 from sqzc.plan.library import Finished, Selection
 from sqzc.plan.program import NO_BORDER, Geometry, Program, Step
 from sqzc.target import Target
@@ -35,6 +36,8 @@ class ConvDirect:
     def select(self, graph: Graph, node: Node, target: Target) -> Selection | None:
         op = node.op
         if not isinstance(op, Conv2d) or op.group != 1 or node.output.type.layout.block != target.vector_lanes:
+            return None
+        if node.output.type.dtype is not DType.F32:
             return None
         x, w = node.inputs[0], node.inputs[1]
         bias = node.operand("bias")

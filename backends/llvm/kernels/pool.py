@@ -12,6 +12,7 @@ from sqzc.backends.llvm.schedules.pool import PoolSchedule, choose, inner_column
 from sqzc.ir.constant import Array
 from sqzc.ir.graph import Graph, Node
 from sqzc.ir.ops.nn import AvgPool2d, MaxPool2d
+from sqzc.ir.types import DType
 from sqzc.plan.library import Finished, Selection
 from sqzc.plan.program import Program, Step
 from sqzc.target import Target
@@ -19,7 +20,7 @@ from sqzc.target import Target
 
 def _blocked(node: Node, target: Target) -> bool:
     blocks = {node.inputs[0].type.layout.block, node.output.type.layout.block}
-    return blocks == {target.vector_lanes}
+    return blocks == {target.vector_lanes} and node.output.type.dtype is DType.F32
 
 
 class MaxPoolBlocked:
