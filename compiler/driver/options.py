@@ -26,7 +26,8 @@ class ModelOptions:
     """How a model is found and read.
 
     mean: `model` takes what the zoo says (nothing for models given by path), None leaves the net as it is, numbers are
-    subtracted from the input channel by channel. search_path: folders that hold zoo models' folders.
+    subtracted from the input channel by channel. search_path: folders that hold zoo models' folders. external_data:
+    whether an ONNX model's weights in other files are read, from below its folder only.
     """
 
     init_net: Path | None = None
@@ -36,6 +37,7 @@ class ModelOptions:
     model_dir: Path | None = None
     search_path: tuple[Path, ...] = ()
     allow_network: bool = True
+    external_data: bool = False
     labels: Path | None = None
     download: Progress | None = None
 

@@ -6,14 +6,14 @@ MODEL is a zoo name, a folder or predict net of Caffe2, an `.onnx` file, a `.sqz
 from __future__ import annotations
 
 import hashlib
-import importlib
-import importlib.util
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from sqzc.diagnostics import FileError, UnsupportedError, UsageError
+from sqzc.backends.reference import evaluate_node
+from sqzc.backends.reference import evaluate_node
+from sqzc.diagnostics import FileError, UsageError
 from sqzc.driver.facts import ModelFacts, count_work, input_layouts
 from sqzc.driver.labels import find_labels, stored_labels
 from sqzc.driver.options import ModelOptions
@@ -165,18 +165,25 @@ def _sources(paths: Iterable[Path]) -> list[SourceMeta]:
 
 
 def _from_onnx(path: Path, options: ModelOptions) -> Source:
-    if importlib.util.find_spec("sqzc.frontends.onnx") is None:
-        raise UnsupportedError(
-            f"{path} is an ONNX model, and this version of sqzc reads none", expected="a Caffe2 net or a .sqz file"
-        )
+    from sqzc.frontends.onnx import lift
+
     if options.weights != "pretrained":
         raise UsageError("random weights for an ONNX model", expected="its own: weights cannot be told from constants")
+    if options.init_net is not None:
+        raise UsageError("an init net for an ONNX model", expected="none: its weights are in the file")
     mean = None if options.mean == "model" else options.mean
     assert not isinstance(mean, str)
-    lift: Callable[..., Graph] = importlib.import_module("sqzc.frontends.onnx").lift
-    source = _lifted(lift(path, input_shapes=options.input_types, mean=mean), "onnx", [path], mean, "file")
+    imported = lift(
+        path,
+        evaluate_node,
+        input_shapes=options.input_types,
+        mean=mean,
+        allow_external_data=options.external_data,
+    )
+    source = _lifted(imported.graph, "onnx", [path], mean, "file")
+    source = replace(source, labels=find_labels(path.parent), warnings=imported.notes)
     order = "BGR" if mean is not None and len(mean) == 3 else None
-    return _with_facts(replace(source, labels=find_labels(path.parent)), replace(source.facts, channel_order=order))
+    return _with_facts(source, replace(source.facts, channel_order=order))
 
 
 def _from_sqz(path: Path, options: ModelOptions) -> Source:

@@ -55,58 +55,54 @@ class Imported:
 
 def lift(
     model: str | Path,
+    evaluate: Evaluate,
     *,
     input_shapes: Mapping[str, ShapeLike] | None = None,
     known_inputs: Mapping[str, npt.ArrayLike] | None = None,
     mean: Sequence[float] | None = None,
     name: str | None = None,
     allow_external_data: bool = False,
-    evaluate: Evaluate | None = None,
-) -> Graph:
-    """Imports an ONNX model file as a graph.
+) -> Imported:
+    """Imports an ONNX model file.
 
+    evaluate: computes the results of a node from known operands, as `sqzc.backends.reference.evaluate_node` does.
     input_shapes: shape or full type of inputs; needed where the file's own is not static, but for the batch, which is
     1 unless given. known_inputs: values of inputs that are fixed at compile time; they are no inputs of the graph.
     mean: one number per channel, subtracted from the one image by an op of its own. allow_external_data: whether
-    weights in other files are read, from below the model's folder only. evaluate: what computes constants, by
-    default the reference backend.
+    weights in other files are read, from below the model's folder only.
 
     SqzcError for anything wrong with the file or options; all that is not supported is listed at once.
     """
     loaded = read_model(model, allow_external_data=allow_external_data)
     shapes, known = dict(input_shapes or {}), dict(known_inputs or {})
-    return import_model(loaded, shapes, known, mean=mean, name=name, evaluate=evaluate).graph
+    return import_model(loaded, evaluate, shapes, known, mean=mean, name=name)
 
 
 def lift_proto(
     proto: Any,
+    evaluate: Evaluate,
     *,
     input_shapes: Mapping[str, ShapeLike] | None = None,
     known_inputs: Mapping[str, npt.ArrayLike] | None = None,
     file: str = "model",
-    evaluate: Evaluate | None = None,
 ) -> Imported:
     """Imports an onnx.ModelProto, of which a copy is made. External data is refused."""
     copy = type(proto)()
     copy.CopyFrom(proto)
     loaded = check_model(copy, file)
-    return import_model(loaded, dict(input_shapes or {}), dict(known_inputs or {}), evaluate=evaluate)
+    return import_model(loaded, evaluate, dict(input_shapes or {}), dict(known_inputs or {}))
 
 
 def import_model(
     model: Model,
+    evaluate: Evaluate,
     input_shapes: Mapping[str, ShapeLike],
     known_inputs: Mapping[str, npt.ArrayLike],
     *,
     mean: Sequence[float] | None = None,
     name: str | None = None,
-    evaluate: Evaluate | None = None,
 ) -> Imported:
     """Lifts a model as read."""
-    if evaluate is None:
-        from sqzc.backends.reference import evaluate_node
-
-        evaluate = evaluate_node
     importer = _Importer(model, input_shapes, known_inputs, evaluate)
     return Imported(importer.run(name, mean), (*model.notes, *importer.notes))
 

@@ -1,30 +1,22 @@
-"""sqzc behind ONNX's own backend interface, `onnx.backend.base.Backend`.
-
-    import sqzc.onnx_backend as backend
-    outputs = backend.prepare(onnx.load("model.onnx")).run([image])
-
-`CompiledBackend`, which the functions of this module use, runs machine code; `ReferenceBackend` evaluates the graph by
-the numpy reference. Neither ever does the other's work: what the code generator cannot do is an error.
+"""The backend classes: models and nodes prepared for compiled or reference execution.
 
 sqzc compiles for static shapes. An input whose value decides a shape (the second one of Reshape, say) is fixed to what
 the first call brings; another value, or another shape of an input that the model leaves open, compiles anew. What was
 compiled is kept for the next call of the kind.
-
-`python -m sqzc.onnx_backend --table` runs ONNX's own node tests and prints docs/onnx.md.
 """
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import onnx
 from onnx.backend.base import Backend, BackendRep, namedtupledict
 
-from sqzc.diagnostics import FrontendError, UnsupportedError, UsageError
+from sqzc.backends.reference import evaluate, evaluate_node
+from sqzc.diagnostics import UnsupportedError, UsageError
 from sqzc.frontends.onnx import UnsupportedModelError, lift_proto
 from sqzc.frontends.onnx.importer import NotStaticError
 from sqzc.ir.graph import Graph
@@ -105,7 +97,7 @@ class SqzcBackendRep(BackendRep):  # type: ignore[misc]
         # An empty tensor is known by its shape.
         known = {name: array for name, array in feeds.items() if name in self._fixed or array.size == 0}
         free = {name: tuple(array.shape) for name, array in feeds.items() if name not in known}
-        return self._make(lift_proto(self.model, input_shapes=free, known_inputs=known).graph)
+        return self._make(lift_proto(self.model, evaluate_node, input_shapes=free, known_inputs=known).graph)
 
 
 def _array(name: str, value: object) -> Array:
@@ -193,34 +185,9 @@ class ReferenceBackend(SqzcBackend):
     def runner(cls, graph: Graph, **options: Any) -> Runner:
         """Holds the graph."""
         _refuse(options)
-        from sqzc.backends.reference import evaluate
-
         return lambda feeds: evaluate(graph, feeds)
 
 
 def _refuse(options: Mapping[str, Any]) -> None:
     if options:
         raise UsageError(f"the backend has no option '{next(iter(options))}'")
-
-
-prepare = CompiledBackend.prepare
-run_model = CompiledBackend.run_model
-run_node = CompiledBackend.run_node
-supports_device = CompiledBackend.supports_device
-is_compatible = CompiledBackend.is_compatible
-
-__all__ = [
-    "CompiledBackend",
-    "FrontendError",
-    "ReferenceBackend",
-    "SqzcBackend",
-    "SqzcBackendRep",
-    "is_compatible",
-    "prepare",
-    "run_model",
-    "run_node",
-    "supports_device",
-]
-
-if __name__ == "__main__":
-    sys.exit("see below")
