@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sqzc.backends.reference import evaluate_node
-from sqzc.backends.reference import evaluate_node
 from sqzc.diagnostics import FileError, UsageError
 from sqzc.driver.facts import ModelFacts, count_work, input_layouts
 from sqzc.driver.labels import find_labels, stored_labels

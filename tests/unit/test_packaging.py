@@ -1,4 +1,4 @@
-"""What `pip install` takes along is what the repository has."""
+"""What `pip install` takes along is what the repository has; test_layering.py sees to the packages themselves."""
 
 from __future__ import annotations
 
@@ -14,15 +14,6 @@ def folder_of(package: str) -> Path:
     """Where a package's files are, by the longest entry of package-dir that fits."""
     home = max((name for name in SETUP["package-dir"] if f"{package}.".startswith(f"{name}.")), key=len)
     return ROOT.joinpath(SETUP["package-dir"][home], *package.removeprefix(home).strip(".").split("."))
-
-
-def test_every_package_is_listed() -> None:
-    listed = {folder_of(package) for package in SETUP["packages"]}
-    for folder in listed:
-        assert (folder / "__init__.py").is_file(), f"{folder} is listed, but is no package"
-    for home in SETUP["package-dir"].values():
-        for init in (ROOT / home).rglob("__init__.py"):
-            assert init.parent in listed, f"{init.parent.relative_to(ROOT)} is not in packages of pyproject.toml"
 
 
 def test_every_data_file_is_taken_along() -> None:
