@@ -42,7 +42,7 @@ from sqzc.driver.watch import PrintIr, VerifyPasses
 from sqzc.ir.constant import Array
 from sqzc.ir.graph import Graph
 from sqzc.ir.parser import parse_graph
-from sqzc.passes.manager import Instrument, PassManager
+from sqzc.passes.manager import Instrument, PassFailure, PassManager
 from sqzc.passes.registry import parse_pipeline
 from sqzc.runtime import Model, load
 from sqzc.target import resolve, runs_here
@@ -118,8 +118,10 @@ def build(
         settings = settle(source, code_options)
     dump = DumpIr(watch.dump_ir, source, settings) if watch.dump_ir is not None else None
     verifier = VerifyPasses(seeds=watch.verify_passes) if watch.verify_passes else None
-    with clock.stage("running passes"):
+    with clock.stage("running passes"), _page_of_failure(dump):
         optimised = run_passes(source, settings, _instruments(watch, dump, verifier))
+    if dump is not None and verifier is not None:
+        dump.note_checks([{"relative": error} for _, error in verifier.errors])
     code = None
     if emit.needs_code(kind) or dump is not None:
         with clock.stage("planning"):
@@ -132,6 +134,7 @@ def build(
                 _ = code.objects
         if dump is not None:
             dump.write_code(code)
+            dump.write_page()
     if output is not None:
         with clock.stage("writing"):
             if emit.needs_code(kind):
@@ -140,6 +143,17 @@ def build(
             else:
                 emit.write_graph(optimised, kind, output)
     return Result(source, optimised, code, verifier, clock.seconds)
+
+
+@contextmanager
+def _page_of_failure(dump: DumpIr | None) -> Iterator[None]:
+    """Writes the page even when a pass turns out to be wrong: then most of all somebody wants to look."""
+    try:
+        yield
+    except PassFailure:
+        if dump is not None:
+            dump.write_page()
+        raise
 
 
 def _check_code_options(options: CodeOptions, watch: WatchOptions) -> None:

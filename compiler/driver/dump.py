@@ -1,16 +1,18 @@
 """`--dump-ir DIR`: the IR after every pass that changed it, then plan, LLVM IR and assembly, in numbered files.
 
     00-input.sqz  03-fold-constants.sqz  ...  19-plan.txt  20-llvm.ll  21-assembly.s  weights.safetensors  index.json
+    index.html
 
 Every `.sqz` file is an input for `sqzc compile` that goes on from there. Numbers are those of the passes as they ran;
-passes that changed nothing stand in index.json alone. The files of an earlier dump are removed first.
+passes that changed nothing stand in index.json alone. index.html shows all of it (`sqzc.report`). The files of an
+earlier dump are removed first.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -71,6 +73,19 @@ class DumpIr(Instrument):
         self._write_stage("llvm", "ll", code.module_text)
         self._write_stage("assembly", "s", code.assembly)
 
+    def note_checks(self, checks: Sequence[Mapping[str, Any]]) -> None:
+        """Adds what `--verify-passes` measured of each pass, in the order in which they ran."""
+        entries = [entry for entry in self.files if "spec" in entry]
+        for entry, check in zip(entries, checks, strict=False):
+            entry["check"] = dict(check)
+        self._write_index()
+
+    def write_page(self) -> None:
+        """Writes the page about everything that has been dumped."""
+        from sqzc.report import write_report
+
+        write_report(self.folder)
+
     def _write_stage(self, name: str, suffix: str, text: str) -> None:
         file = f"{len(self.files):02d}-{name}.{suffix}"
         write_text(self.folder / file, text)
@@ -82,7 +97,7 @@ class DumpIr(Instrument):
             self.folder.mkdir(parents=True, exist_ok=True)
             if (self.folder / INDEX).is_file():
                 for path in self.folder.iterdir():
-                    if _NUMBERED.fullmatch(path.name):
+                    if _NUMBERED.fullmatch(path.name) or path.name == "index.html":
                         path.unlink()
         except OSError as error:
             raise FileError(f"cannot write dumps to {self.folder}", got=error.strerror) from None

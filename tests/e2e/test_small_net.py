@@ -146,7 +146,11 @@ def test_dumps_list_every_pass(small_net: Path, tmp_path: Path) -> None:
     for entry in passes:
         assert (entry["file"] is not None) == entry["changed"]
     present = {path.name for path in dumps.iterdir()}
-    assert present == {entry["file"] for entry in entries if entry["file"]} | {"index.json", "weights.safetensors"}
+    assert present == {entry["file"] for entry in entries if entry["file"]} | {
+        "index.json",
+        "index.html",
+        "weights.safetensors",
+    }
     (plan,) = dumps.glob("*-plan.txt")
     program = parse_program(plan.read_text(), weights_beside(plan))
     assert print_program(program) == plan.read_text()
