@@ -53,7 +53,16 @@ TARGETS = {
     "x86-64-v2": Target("x86-64-v2", _LINUX, "x86-64-v2", _V2, 4, 16, has_fma=False, fma_ports=1),
     "x86-64-v3": Target("x86-64-v3", _LINUX, "x86-64-v3", _V3, 8, 16, has_fma=True),
     "x86-64-v4": Target(
-        "x86-64-v4", _LINUX, "x86-64-v4", _V4, 16, 32, has_fma=True, broadcast_operands=True, l1_bytes=48 << 10, l2_bytes=2 << 20
+        "x86-64-v4",
+        _LINUX,
+        "x86-64-v4",
+        _V4,
+        16,
+        32,
+        has_fma=True,
+        broadcast_operands=True,
+        l1_bytes=48 << 10,
+        l2_bytes=2 << 20,
     ),
 }
 

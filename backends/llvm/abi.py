@@ -48,9 +48,9 @@ class AbiSpec:
     prepared_bytes: memory of a handle that `void prepare(memory)` fills once, when the handle is made; without any
         there is no such function.
     net: the symbol of the network, `void net(arena, inputs, outputs, prepared, i32 thread, i32 threads, sync)`;
-        `prepared` is null in `run_in`. All threads call it for the same image; it calls `sqz_barrier(sync, threads)` between its steps, not necessarily at its end,
-        and does not touch `sync` when `threads` is 1. The arena is aligned to 64 bytes, holds zeros before the first
-        run of a handle, and anything at all in `run_in`.
+        `prepared` is null in `run_in`. All threads call it for the same image; it calls `sqz_barrier(sync, threads)`
+        between its steps, not necessarily at its end, and does not touch `sync` when `threads` is 1. The arena is
+        aligned to 64 bytes, holds zeros before the first run of a handle, and anything at all in `run_in`.
     batch_split: whether batches of at least one image a thread are split by image, each thread with its own arena.
     """
 

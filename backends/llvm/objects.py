@@ -29,8 +29,9 @@ LIBC_SYMBOLS = frozenset(
 def _keep_order() -> None:
     """Turns LLVM's machine scheduler off, for the whole process.
 
-    Kernels are emitted in the order in which they should run, with every register spoken for. The scheduler hoists loads
-    over that and spills accumulators: a 2 x 14 tile kept two of them on the stack and lost 10 % (LLVM 22, AVX-512).
+    Kernels are emitted in the order in which they should run, with every register spoken for. The scheduler hoists
+    loads over that and spills accumulators: a 2 x 14 tile kept two of them on the stack and lost 10 % (LLVM 22,
+    AVX-512).
     """
     llvm.set_option("sqzc", "-enable-misched=false")
 

@@ -1,7 +1,7 @@
 """The one-dimensional transforms of Winograd's minimal filtering F(m, 3).
 
-Y = A^T [(G g) * (B^T d)] for an input of m + 2 samples, a filter of 3 and m outputs; two-dimensional forms apply them to
-columns and then rows. F(2,3) uses the points 0, 1, -1 and infinity, F(4,3) also 2 and -2 (S. Winograd, Arithmetic
+Y = A^T [(G g) * (B^T d)] for an input of m + 2 samples, a filter of 3 and m outputs; two-dimensional forms apply them
+to columns and then rows. F(2,3) uses the points 0, 1, -1 and infinity, F(4,3) also 2 and -2 (S. Winograd, Arithmetic
 Complexity of Computations, 1980; A. Lavin and S. Gray, Fast Algorithms for Convolutional Neural Networks, 2016).
 
 Each transform is a short sequence over an `Algebra`, so that the same text is emitted as vector code and evaluated in
