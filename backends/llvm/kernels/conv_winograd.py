@@ -11,6 +11,7 @@ file. Where nothing was prepared they are made on the way, one tile of channels 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from typing import ClassVar
 
 import numpy as np
@@ -337,6 +338,7 @@ class _Winograd:
 
         def one(t: Val, _: list[Val]) -> list[Val]:
             h, w = place(t)
+            unmoved = e.b.icmp_signed("!=", h, e.i64(p.oh - s.m))
             source = e.at(self.products, e.mul_add(t, s.oc_vecs * self.vector))
             out, following = target(h, w), target(*place(e.b.add(t, e.i64(1))))
             extra = None
@@ -353,9 +355,8 @@ class _Winograd:
                 shifted = None
                 if extra is not None and p.r is not None:
                     shifted = e.at(extra, e.mul_add(k, 4 * p.r.plane))
-                self.one_output(
-                    e.at(source, e.mul_add(k, self.vector)), e.at(out, e.mul_add(k, 4 * p.y.plane)), shifted, block
-                )
+                at, to = e.at(source, e.mul_add(k, self.vector)), e.at(out, e.mul_add(k, 4 * p.y.plane))
+                self.one_output(at, to, shifted, block, unmoved)
                 return []
 
             e.loop(0, s.oc_vecs, 1, vector)
@@ -363,14 +364,20 @@ class _Winograd:
 
         e.loop(0, count, 1, one)
 
-    def one_output(self, source: Val, out: Val, extra: Val | None, block: Val) -> None:
-        """One tile of one channel block, back in the image."""
+    def one_output(self, source: Val, out: Val, extra: Val | None, block: Val, unmoved: Val) -> None:
+        """One tile of one channel block, back in the image.
+
+        A tile that was moved back inside shares rows with the tile above. It leaves them alone (`unmoved` is
+        false): its sums are rounded otherwise, and the tile above may be another thread's.
+        """
         e, p, size = self.e, self.p, self.form.size
+        shared = self.rows * self.s.m - p.oh
         products = [[e.load(source, (i * size + j) * self.layout.m_step) for j in range(size)] for i in range(size)]
         for i, line in enumerate(two_dimensional(self.f, self.form.output, products)):
-            for j, value in enumerate(line):
-                if extra is not None and p.r is not None:
-                    value = e.b.fadd(value, e.load(extra, 4 * (i * p.r.row + j * p.r.pixel)))
-                value = finish_vector(e, value, p.act, p.oc, block)
-                e.store(value, out, 4 * (i * p.y.row + j * p.y.pixel))
+            with e.when(unmoved) if i < shared else nullcontext():
+                for j, value in enumerate(line):
+                    if extra is not None and p.r is not None:
+                        value = e.b.fadd(value, e.load(extra, 4 * (i * p.r.row + j * p.r.pixel)))
+                    value = finish_vector(e, value, p.act, p.oc, block)
+                    e.store(value, out, 4 * (i * p.y.row + j * p.y.pixel))
             e.fence()
