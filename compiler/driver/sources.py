@@ -10,6 +10,7 @@ import os
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from sqzc.backends.reference import evaluate_node
 from sqzc.diagnostics import FileError, UsageError
@@ -76,9 +77,10 @@ def _from_zoo(name: str, options: ModelOptions) -> Source:
     entry = published()[name]
     mean = entry.input.mean if options.mean == "model" else options.mean
     if options.weights != "pretrained":
-        # From the structure that comes with sqzc, so that the result is the same on every machine.
-        predict, init = structure(name)
-        source = _lift_caffe2(predict, init, options, entry, mean, "file")
+        # From the structure that sqzc describes itself, so that the result is the same on every machine.
+        with TemporaryDirectory() as folder:
+            predict, init = structure(name, Path(folder))
+            source = _lift_caffe2(predict, init, options, entry, mean, "file")
     else:
         found = find_zoo_model(name, options)
         roles = {file.role: found.paths[file.name] for file in entry.files}
