@@ -75,7 +75,7 @@ class _Net:
 
     def predict_text(self) -> str:
         """The operators; the last blob is the output."""
-        return "\n".join([*self.ops, 'external_input: "data"', f'external_output: "{self.top}"', ""])
+        return "\n".join([*self.ops, f'external_output: "{self.top}"', ""])
 
     def init_text(self) -> str:
         """The parameters."""
