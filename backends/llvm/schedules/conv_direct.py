@@ -33,7 +33,7 @@ class DirectSchedule(Schedule):
 
     def check(self, problem: ConvProblem, target: Target) -> None:
         """ScheduleError when the tile does not fit the registers or the image."""
-        wanted = registers(self.oc_vecs, self.rows * self.cols)
+        wanted = registers(self.oc_vecs, self.rows * self.cols, target)
         if wanted > target.vector_registers:
             raise ScheduleError(
                 f"a tile of {self.oc_vecs} x {self.rows * self.cols} vectors would spill",
@@ -48,9 +48,12 @@ class DirectSchedule(Schedule):
             )
 
 
-def registers(oc_vecs: int, pixels: int) -> int:
-    """Vector registers of a tile: accumulators, one weight per channel block, and the broadcast pixel if shared."""
-    return oc_vecs * pixels + oc_vecs + (1 if oc_vecs > 1 else 0)
+def registers(oc_vecs: int, pixels: int, target: Target) -> int:
+    """Vector registers of a tile: accumulators, one weight per channel block, and the broadcast pixel.
+
+    A pixel for one channel block needs none where instructions can broadcast from memory.
+    """
+    return oc_vecs * pixels + oc_vecs + (0 if oc_vecs == 1 and target.broadcast_operands else 1)
 
 
 def can_flatten(p: ConvProblem) -> bool:
@@ -72,7 +75,7 @@ def candidates(p: ConvProblem, target: Target, *, rows_apart: bool = False) -> I
     for oc_vecs in range(1, min(4, p.oc_blocks) + 1):
         for rows in (1, 2, 3, 4) if not flat else (1,):
             for cols in range(1, min(width, 28) + 1):
-                fits = registers(oc_vecs, rows * cols) <= target.vector_registers and rows <= height
+                fits = registers(oc_vecs, rows * cols, target) <= target.vector_registers and rows <= height
                 # Rows are stacked only where one row cannot fill the registers.
                 if fits and (rows == 1 or cols == width or cols <= 4):
                     ahead = int(p.kh * p.kw == 1 and 1 < p.lanes < p.ic_padded)

@@ -24,7 +24,7 @@ class StrassenSchedule(Schedule):
 
     def check(self, problem: ConvProblem, target: Target) -> None:
         """ScheduleError when the tile does not fit the registers or the halves."""
-        wanted = registers(self.oc_vecs, self.cols)
+        wanted = registers(self.oc_vecs, self.cols, target)
         if wanted > target.vector_registers:
             raise ScheduleError(
                 f"a tile of {self.oc_vecs} x {self.cols} vectors would spill",
@@ -72,7 +72,7 @@ def candidates(p: ConvProblem, target: Target) -> Iterator[StrassenSchedule]:
         return
     for oc_vecs in range(1, min(4, half_blocks(p)) + 1):
         for cols in range(4, 29):
-            if rows_and_width(p)[1] % cols == 0 and registers(oc_vecs, cols) <= target.vector_registers:
+            if rows_and_width(p)[1] % cols == 0 and registers(oc_vecs, cols, target) <= target.vector_registers:
                 yield StrassenSchedule(oc_vecs, cols)
 
 

@@ -40,7 +40,7 @@ class WinogradSchedule(Schedule):
 
     def check(self, problem: ConvProblem, target: Target) -> None:
         """ScheduleError when the tile does not fit the registers or the image."""
-        wanted = registers(self.oc_vecs, self.tiles)
+        wanted = registers(self.oc_vecs, self.tiles, target)
         if wanted > target.vector_registers:
             raise ScheduleError(
                 f"a tile of {self.oc_vecs} x {self.tiles} vectors would spill",
@@ -142,7 +142,7 @@ def candidates(p: ConvProblem, target: Target, forms: tuple[int, ...] = (4, 2)) 
         bands = sorted({1, -(-rows // -(-rows // band))})
         for oc_vecs in range(1, min(4, p.oc_blocks) + 1):
             for band, tiles in itertools.product(bands, range(2, 29)):
-                if tiles <= band * columns and registers(oc_vecs, tiles) <= target.vector_registers:
+                if tiles <= band * columns and registers(oc_vecs, tiles, target) <= target.vector_registers:
                     for order in ("tile", "position"):
                         for prepared in (0, 1):
                             yield WinogradSchedule(m, oc_vecs, tiles, band, order, prepared)
