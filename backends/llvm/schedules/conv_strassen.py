@@ -70,7 +70,8 @@ def candidates(p: ConvProblem, target: Target) -> Iterator[StrassenSchedule]:
     """Every register tile that divides the rows."""
     if not applies(p):
         return
-    for oc_vecs in range(1, min(4, half_blocks(p)) + 1):
+    # One channel block alone is bound by loads, which takes more than the seventh product gives.
+    for oc_vecs in range(2, min(4, half_blocks(p)) + 1):
         for cols in range(4, 29):
             if rows_and_width(p)[1] % cols == 0 and registers(oc_vecs, cols, target) <= target.vector_registers:
                 yield StrassenSchedule(oc_vecs, cols)
