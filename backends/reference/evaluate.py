@@ -70,9 +70,9 @@ def iterate(
             results = []
 
 
-def evaluate_node(node: Node, operands: Sequence[Array]) -> list[Array]:
-    """Results of one node for these operands, in the types that the node declares."""
-    return _run_node(node, list(operands), "float32")
+def evaluate_node(node: Node, operands: Sequence[Array], dtype: Precision = "float32") -> list[Array]:
+    """Results of one node for these operands, which are in the types of this precision; see `evaluate`."""
+    return _run_node(node, list(operands), dtype)
 
 
 def find_tap(graph: Graph, name: str) -> Value:
