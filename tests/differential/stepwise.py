@@ -81,11 +81,11 @@ class Stepwise:
     def __call__(
         self, inputs: Arrays, ranges: Ranges = whole, prepared: npt.NDArray[np.uint8] | None = None
     ) -> dict[str, npt.NDArray[np.generic]]:
-        """All outputs by name. Every call gets scratch memory of its own, full of NaN."""
+        """All outputs by name; `arena` holds what the run left. Every call gets its own scratch memory, full of NaN."""
         program = self.program
         given = {name: np.ascontiguousarray(inputs[name]) for name in program.inputs}
         results = {program.root(name)[0].name: aligned(program.buffers[name].bytes) for _, name in program.outputs}
-        arena = aligned(program.arena_bytes)
+        self.arena = arena = aligned(program.arena_bytes)
 
         def address(name: str) -> int:
             root, offset = program.root(name)
@@ -115,6 +115,23 @@ class Stepwise:
             memory = results[program.root(buffer)[0].name]
             found[name] = memory[: type_.physical_bytes].view(type_.dtype.numpy).reshape(type_.physical_shape)
         return found
+
+    def image(self, name: str) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
+        """A buffer of the arena after a run: [image, channel block, row, column, lane] with its border.
+
+        The second array is true where an element of the tensor lies, and false in the border and in unused lanes.
+        """
+        buffer = self.program.buffers[name]
+        assert buffer.role is Role.ARENA
+        top, left, bottom, right = buffer.border
+        n, c, h, w = buffer.type.shape
+        block = buffer.type.layout.block or 1
+        shape = (n, -(-c // block), h + top + bottom, w + left + right, block)
+        values = self.arena[buffer.offset : buffer.offset + buffer.bytes].view(np.float32).reshape(shape)
+        used = np.zeros(shape, np.bool_)
+        channels = np.arange(shape[1] * block).reshape(shape[1], 1, 1, block) < c
+        used[:, :, top : top + h, left : left + w] = channels
+        return values, used
 
 
 def called_kernels(module: ir.Module) -> list[str]:

@@ -1,0 +1,89 @@
+"""One case for each family of fast kernels, with a schedule that gives it many work items."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from differential.case import Case
+from differential.cases_conv import SAME, SIGMOID, conv
+from differential.forcing import always_strassen, force, prefer, without
+
+from sqzc.backends.llvm.kernels.conv_direct import ConvDirect
+from sqzc.backends.llvm.kernels.conv_pool import ConvGlobalAverage, ConvMaxPool
+from sqzc.backends.llvm.kernels.conv_strassen import ConvStrassen, ConvStrassenAverage
+from sqzc.backends.llvm.kernels.conv_winograd import ConvWinograd
+from sqzc.backends.llvm.schedules.conv_direct import DirectSchedule
+from sqzc.backends.llvm.schedules.conv_strassen import StrassenSchedule
+from sqzc.backends.llvm.schedules.conv_winograd import WinogradSchedule
+from sqzc.ir import TensorType
+from sqzc.ir.ops.nn import AvgPool2d, MaxPool2d, Rounding, Softmax
+from sqzc.ir.types import f32
+
+POOL = MaxPool2d(kernel=(3, 3), stride=(2, 2), pads=SAME, rounding=Rounding.CEIL)
+FAMILIES = {
+    family.name: family
+    for family in (
+        ConvDirect(),
+        ConvWinograd(),
+        ConvMaxPool(),
+        ConvGlobalAverage(),
+        ConvStrassen(),
+        ConvStrassenAverage(),
+    )
+}
+
+
+def cases(lanes: int) -> dict[str, tuple[Case, Any]]:
+    """A case for each family, and a schedule that gives it many items where it would choose few."""
+    big = 3 * lanes + 1
+
+    def blocked(kernel: str, ic: int, size: tuple[int, int], k: int, n: int = 2, **rest: Any) -> Case:
+        x, w = (n, ic, *size), (big, ic, k, k)
+        return conv(kernel, x, w, layout="blocked", act=SIGMOID, **rest)
+
+    residual: dict[str, Any] = {"residual": True, "constant": frozenset({1, 2})}
+    average = (AvgPool2d(kernel=(4, 6)),)
+    image: tuple[TensorType, ...] = (f32(2, big, 7, 9),)
+    mean = AvgPool2d(kernel=(3, 3), stride=(2, 2), pads=SAME)
+    return {
+        "direct by channels": (
+            blocked("conv2d.direct", lanes, (5, 7), 3, pads=SAME), DirectSchedule(2, 2, 3, 0, "oc", 0)
+        ),
+        "direct by rows": (
+            blocked("conv2d.direct", lanes, (5, 7), 3, pads=SAME, **residual), DirectSchedule(2, 1, 4, 0, "px", 0)
+        ),
+        "direct flat": (blocked("conv2d.direct", lanes, (4, 5), 1), DirectSchedule(3, 1, 3, 1, "px", 0)),
+        "winograd": (
+            blocked("conv2d.winograd", lanes, (11, 9), 3, pads=SAME), WinogradSchedule(4, 2, 2, 1, "tile", 1)
+        ),
+        "winograd by position": (
+            blocked("conv2d.winograd", lanes, (9, 9), 3, pads=SAME, **residual),
+            WinogradSchedule(2, 3, 3, 2, "position", 0),
+        ),
+        "strassen": (blocked("conv2d.strassen", 2 * lanes, (4, 6), 1), StrassenSchedule(1, 4)),
+        "strassen and average": (
+            blocked("conv2d.strassen+avg_pool2d", 2 * lanes, (4, 6), 1, then=average), StrassenSchedule(1, 12)
+        ),
+        "convolution and maximum": (
+            blocked("conv2d.direct+max_pool2d", lanes, (9, 7), 3, then=(POOL,)), DirectSchedule(2, 1, 3, 0, "oc", 0)
+        ),
+        "convolution and average": (
+            blocked("conv2d.direct+avg_pool2d", lanes, (4, 6), 1, then=average), DirectSchedule(3, 1, 4, 1, "oc", 0)
+        ),
+        "maximum": (Case("max_pool2d.blocked", (POOL,), image, "blocked"), None),
+        "average": (Case("avg_pool2d.blocked", (mean,), image, "blocked"), None),
+        "softmax": (Case("softmax.rows", (Softmax(axes=(1,)),), (f32(5, 3 * lanes + 1),)), None),
+    }  # fmt: skip
+
+
+def prepare(patch: pytest.MonkeyPatch, item: Case, schedule: Any) -> None:
+    """Makes the family of the case run, with the schedule if there is one."""
+    if "strassen" in item.kernel:
+        always_strassen(patch)
+    if item.kernel in FAMILIES:
+        if item.kernel != "conv2d.winograd":
+            without(patch, "conv2d.winograd")
+        prefer(patch, FAMILIES[item.kernel])
+    if schedule is not None:
+        force(patch, schedule)
