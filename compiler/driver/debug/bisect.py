@@ -4,12 +4,13 @@
 2. Passes: the first after which the reference gives other outputs; the fewest of its rewrites; the first value.
 3. Kernels: the first whose output is not that of the ops it stands for.
 4. The whole code, called as a library is.
+5. Passes that change a value although no output shows it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -17,10 +18,19 @@ import numpy as np
 from sqzc.backends.reference import evaluate
 from sqzc.driver.build import Settings, StageFailure, make_plan, run_passes
 from sqzc.driver.debug.cases import Arrays, Case, kernel_cases, pass_cases
-from sqzc.driver.debug.code import Setting, code_is_wrong, load_graph_code, reproduce_code, reproduce_step
-from sqzc.driver.debug.compare import Difference, compare
-from sqzc.driver.debug.kernels import KernelChecker, WrongStep
-from sqzc.driver.debug.passes import Snapshots, WrongPass, broken_pass, first_wrong, narrow, reproduce
+from sqzc.driver.debug.code import Setting, load_graph_code, reproduce_code, reproduce_step, wrong_output
+from sqzc.driver.debug.compare import compare
+from sqzc.driver.debug.kernels import TOTAL_FACTOR, KernelChecker, WrongStep
+from sqzc.driver.debug.passes import (
+    Snapshot,
+    Snapshots,
+    WrongPass,
+    broken_pass,
+    first_wrong_outputs,
+    first_wrong_values,
+    narrow,
+    reproduce,
+)
 from sqzc.driver.debug.reproducer import Reproducer
 from sqzc.driver.sources import Source
 from sqzc.ir.constant import Array
@@ -90,118 +100,128 @@ class _Search:
         given = "all inputs that were tried" if self.question.inputs is None else "the given inputs"
         return Verdict(RIGHT, f"every pass and every kernel agrees with the reference on {given}")
 
-# -- 1. what is expected ----------------------------------------------------------------------------------------------
+    # -- 1. what is expected
 
-
-def _expectation(question: Question) -> Verdict | None:
-    if question.expected is None:
+    def expectation(self) -> Verdict | None:
+        """Whether the graph as it was read gives what is expected."""
+        q = self.question
+        if q.expected is None:
+            return None
+        assert q.inputs is not None, "outputs are expected of inputs"
+        q.on_stage("comparing with the reference")
+        right = evaluate(q.graph, q.inputs, dtype="float64")
+        for name, array in q.expected.items():
+            difference = compare(array, right[name])
+            if not difference.relative <= q.tolerance:
+                text = (
+                    f"no pass is to blame: before any of them ran, output '{name}' is not what {q.expected_from} says\n"
+                    f"  off by {difference.relative:.3g} of its magnitude, over {q.tolerance:.3g}\n"
+                    f"  at {list(difference.index)} the reference gives {difference.expected:.9g}, "
+                    f"{q.expected_from} {difference.got:.9g}\n"
+                    "  look at the inputs, at the mean, at how the model was read, and at what is expected"
+                )
+                return Verdict(EXPECTATION, text, {"output": name, "difference": difference.to_json()})
         return None
-    assert question.inputs is not None, "outputs are expected of inputs"
-    question.on_stage("comparing with the reference")
-    right = evaluate(question.graph, question.inputs, dtype="float64")
-    for name, array in question.expected.items():
-        difference = compare(array, right[name])
-        if not difference.relative <= question.tolerance:
-            amount = f"{difference.relative:.3g} of its magnitude, over {question.tolerance:.3g}"
-            text = (
-                f"no pass is to blame: before any of them ran, output '{name}' is not what {question.expected_from} "
-                f"says\n  off by {amount}; {difference.words.replace('expected', 'reference').replace('got', 'there')}\n"
-                "  look at the inputs, the mean and how the model was read, or at where the expected outputs come from"
-            )
-            return Verdict(EXPECTATION, text, {"output": name, "difference": difference.to_json()})
-    return None
 
+    # -- 2. passes
 
-# -- 2. passes --------------------------------------------------------------------------------------------------------
-
-
-def _passes(question: Question) -> Verdict | None:
-    question.on_stage("running passes")
-    snapshots, settings = Snapshots(), question.settings
-    cases = pass_cases(question.graph, 1) if question.inputs is None else [Case("given", question.inputs)]
-    try:
-        records = run_passes(question.source, settings, [snapshots]).records
-    except PassFailure as failure:
-        # What ran before may be the cause.
-        records, broken = (), failure
-    else:
+    def passes(self) -> Verdict | None:
+        """Whether a pass makes an output wrong, or breaks down."""
+        q = self.question
+        q.on_stage("running passes")
         broken = None
-    question.on_stage("looking for the first wrong pass")
-    target = settings.target.name
-    for case in cases:
-        snapshot = first_wrong(snapshots.taken, case)
-        if snapshot is not None:
-            specs = [record.spec for record in records] or [s.record.spec for s in snapshots.taken]
-            question.on_stage("narrowing it down")
-            wrong = narrow(snapshot, specs[: snapshot.record.index - 1], case, target)
-            return _wrong_pass(question, wrong, case)
-    if broken is not None:
+        try:
+            self.specs = [record.spec for record in run_passes(q.source, q.settings, [self.snapshots]).records]
+        except PassFailure as failure:
+            broken, self.specs = failure, failure.predecessors
+        q.on_stage("looking for the first wrong pass")
+        # Also where one broke down: what ran before it may be the cause.
+        for case in self.pass_cases:
+            snapshot = first_wrong_outputs(self.snapshots.taken, case)
+            if snapshot is not None:
+                return self.wrong_pass(snapshot, case)
+        if broken is None:
+            return None
         (step,) = parse_pipeline(broken.spec)
         assert isinstance(step, Pass)
-        return _wrong_pass(question, broken_pass(broken, step), cases[0])
-    return None
+        return self.pass_verdict(broken_pass(broken, step), self.pass_cases[0])
 
+    def values(self) -> Verdict | None:
+        """Whether a pass changed a value although no output shows it."""
+        self.question.on_stage("looking at every value")
+        for case in self.pass_cases:
+            snapshot = first_wrong_values(self.snapshots.taken, case)
+            if snapshot is not None:
+                return self.wrong_pass(snapshot, case)
+        return None
 
-def _wrong_pass(question: Question, wrong: WrongPass, case: Case) -> Verdict:
-    question.on_stage("making it small")
-    reproducer = reproduce(wrong, case, question.settings.target.name)
-    return Verdict(PASS, wrong.text, wrong.to_json(), reproducer)
+    def wrong_pass(self, snapshot: Snapshot, case: Case) -> Verdict:
+        self.question.on_stage("narrowing it down")
+        before = self.specs[: snapshot.record.index - 1]
+        return self.pass_verdict(narrow(snapshot, before, case, self.question.settings.target.name), case)
 
+    def pass_verdict(self, wrong: WrongPass, case: Case) -> Verdict:
+        self.question.on_stage("making it small")
+        reproducer = reproduce(wrong, case, self.question.settings.target.name)
+        return Verdict(PASS, wrong.text, wrong.to_json(), reproducer)
 
-# -- 3. kernels, 4. code ----------------------------------------------------------------------------------------------
+    # -- 3. kernels, 4. the whole code
 
+    def kernels(self) -> Verdict | None:
+        """Whether the code of a kernel is wrong, or that of the whole, or a stage that makes it breaks down."""
+        q = self.question
+        q.on_stage("generating code")
+        optimised = run_passes(q.source, q.settings)
+        try:
+            program = make_plan(optimised)
+            checker = KernelChecker(optimised.graph, program, q.settings.target)
+            q.on_stage("checking kernels")
+            for case in self.kernel_cases:
+                for prepare, parts in ((True, 1), (False, 3)):
+                    for found in checker.run(case, prepare=prepare, parts=parts):
+                        if isinstance(found, WrongStep):
+                            return self.wrong_step(optimised.graph, found, case)
+            return self.whole(optimised.graph)
+        except StageFailure as failure:
+            q.on_stage("making it small")
+            reproducer = reproduce_code(
+                optimised.graph, self.kernel_cases[0].inputs, optimised.graph.nodes, q.setting, crash=True
+            )
+            data = {"stage": failure.stage, "failure": str(failure)}
+            return Verdict(STAGE, f"every pass keeps the outputs\n{failure}", data, reproducer)
 
-def _kernels(question: Question) -> Verdict | None:
-    question.on_stage("generating code")
-    optimised = run_passes(question.source, question.settings)
-    graph, setting = optimised.graph, question.setting
-    cases = kernel_cases(question.graph, 1) if question.inputs is None else [Case("given", question.inputs)]
-    try:
-        program = make_plan(optimised)
-        checker = KernelChecker(graph, program, setting.target)
-        question.on_stage("checking kernels")
-        for case in cases:
-            for prepare, parts in ((True, 1), (False, 3)):
-                for found in checker.run(case, prepare=prepare, parts=parts):
-                    if isinstance(found, WrongStep):
-                        return _wrong_step(question, graph, found, case)
-        question.on_stage("checking the whole")
-        for case in cases:
-            wrong = code_is_wrong(graph, setting, case)
-            if wrong is not None:
-                return _wrong_code(question, graph, wrong, case)
-    except StageFailure as failure:
-        question.on_stage("making it small")
-        text = f"{failure.stage} breaks down\n  {failure}"
-        reproducer = reproduce_code(graph, cases[0].inputs, graph.nodes, setting, crash=True)
-        return Verdict(STAGE, text, {"stage": failure.stage, "failure": str(failure)}, reproducer)
-    return None
+    def wrong_step(self, graph: Graph, wrong: WrongStep, case: Case) -> Verdict:
+        self.question.on_stage("making it small")
+        reproducer = reproduce_step(graph, wrong, case, self.question.setting)
+        return Verdict(KERNEL, f"every pass keeps the outputs\n{wrong.text}", wrong.to_json(), reproducer)
 
-
-def _wrong_step(question: Question, graph: Graph, wrong: WrongStep, case: Case) -> Verdict:
-    question.on_stage("making it small")
-    text = f"every pass is right\n{wrong.text}"
-    reproducer = reproduce_step(graph, wrong, case, question.settings.target, question.setting)
-    return Verdict(KERNEL, text, wrong.to_json(), reproducer)
-
-
-def _wrong_code(question: Question, graph: Graph, wrong: tuple[str, Difference], case: Case) -> Verdict:
-    question.on_stage("making it small")
-    name, difference = wrong
-    text = (
-        f"every pass and every kernel by itself is right, but not the code as a whole (threads: {question.threads})\n"
-        f"  output '{name}' is off by {difference.relative:.3g} of its magnitude; {difference.words}"
-    )
-    seeds = [node for node in graph.nodes if any(graph.is_output(value) for value in node.outputs)]
-    reproducer = reproduce_code(graph, case.inputs, seeds, question.setting)
-    return Verdict(CODE, text, {"output": name, "difference": difference.to_json()}, reproducer)
+    def whole(self, graph: Graph) -> Verdict | None:
+        """Whether the code is wrong when it is called as a library is."""
+        q = self.question
+        q.on_stage("checking the whole")
+        with load_graph_code(graph, q.setting) as model:
+            for case in self.kernel_cases:
+                wrong = wrong_output(graph, model, case.inputs, TOTAL_FACTOR)
+                if wrong is None:
+                    continue
+                name, difference = wrong
+                text = (
+                    f"every pass keeps the outputs, every kernel by itself is right, but not the code as a whole on "
+                    f"{q.threads} threads\n"
+                    f"  output '{name}' is off by {difference.relative:.3g} of its magnitude; {difference.words}"
+                )
+                q.on_stage("making it small")
+                seeds = [node for node in graph.nodes if any(graph.is_output(value) for value in node.outputs)]
+                reproducer = reproduce_code(graph, case.inputs, seeds, q.setting)
+                return Verdict(CODE, text, {"output": name, "difference": difference.to_json()}, reproducer)
+        return None
 
 
 # -- replay -----------------------------------------------------------------------------------------------------------
 
 
 def replay(question: Question) -> Verdict:
-    """Only whether the outputs are those expected, first after the passes, then of the code; nothing is searched for."""
+    """Only whether the outputs are those expected, first after the passes, then of the code."""
     assert question.inputs is not None, "a replay is of given inputs"
     assert question.expected is not None, "a replay has outputs to compare with"
     try:
@@ -213,8 +233,7 @@ def replay(question: Question) -> Verdict:
     if verdict is not None:
         return verdict
     try:
-        bare = replace(question.source, graph=graph)
-        with load_graph_code(bare.graph, question.setting) as model:
+        with load_graph_code(graph, question.setting) as model:
             got = model.run({name: np.ascontiguousarray(array) for name, array in question.inputs.items()})
     except StageFailure as failure:
         return Verdict(STAGE, str(failure), {"stage": failure.stage, "failure": str(failure)})
@@ -234,5 +253,3 @@ def _outputs(question: Question, kind: str, when: str, got: Mapping[str, Array])
     if not lines:
         return None
     return Verdict(kind, "\n".join([f"the outputs {when} are not those expected", *lines]), {"outputs": worst})
-
-

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any, cast
 
 import numpy as np
 
@@ -70,14 +71,17 @@ def _normal(scale: float) -> Draw:
 def _extremes(random: np.random.Generator, type_: TensorType) -> Array:
     """The largest numbers there are, of both signs."""
     # In double precision no product with a weight overflows then.
-    largest = min(float(np.finfo(type_.dtype.numpy).max), float(np.finfo(np.float32).max))
-    return np.where(random.integers(0, 2, type_.shape) == 0, -largest, largest)
+    largest = min(_limits(type_).max, np.finfo(np.float32).max)
+    return np.where(random.integers(0, 2, type_.shape) == 0, -float(largest), float(largest))
 
 
 def _denormals(random: np.random.Generator, type_: TensorType) -> Array:
     """Numbers below the smallest normal one, of both signs."""
-    smallest = float(np.finfo(type_.dtype.numpy).smallest_normal)
-    return np.asarray(random.uniform(-1.0, 1.0, type_.shape) * smallest)
+    return np.asarray(random.uniform(-1.0, 1.0, type_.shape) * float(_limits(type_).smallest_normal))
+
+
+def _limits(type_: TensorType) -> np.finfo[Any]:
+    return np.finfo(cast(Any, type_.dtype.numpy))
 
 
 def _one_nan(random: np.random.Generator, type_: TensorType) -> Array:

@@ -83,11 +83,11 @@ def reproduce_code(
     return Reproducer(reduced or Reduced(graph, inputs), ["--passes", "", *setting.options])
 
 
-def reproduce_step(graph: Graph, wrong: WrongStep, case: Case, target: Target, setting: Setting | None = None) -> Reproducer:
+def reproduce_step(graph: Graph, wrong: WrongStep, case: Case, setting: Setting) -> Reproducer:
     """A few ops for which the kernel of a step is wrong."""
     seeds = list(wrong.nodes)
     if not seeds:
         # A copy, or a border: what makes the value, and what reads it.
         value = next((v for v in graph.values() if v.name == wrong.value), None)
         seeds = [] if value is None else [*nodes_between([value], value.producer.inputs if value.producer else ())]
-    return reproduce_code(graph, case.inputs, seeds, setting or Setting(target))
+    return reproduce_code(graph, case.inputs, seeds, setting)

@@ -114,9 +114,9 @@ def _with_specials(a: Array, b: Array, off: Array) -> Array:
 
 def _ulps(got: Array, expected: Array, where: Array) -> int | None:
     """The largest number of representable steps between elements chosen by a mask; None where steps mean nothing."""
-    integer = {np.dtype(np.float32): np.int32, np.dtype(np.float16): np.int16}.get(got.dtype)
-    if integer is None:
+    if got.dtype not in (np.float32, np.float16):
         return None
+    integer = np.int32 if got.dtype == np.float32 else np.int16
     a, b = got[where], expected[where]
     finite = np.isfinite(a)
     with np.errstate(over="ignore", under="ignore"):
@@ -124,7 +124,7 @@ def _ulps(got: Array, expected: Array, where: Array) -> int | None:
     return int(np.max(np.abs(_ordered(a[finite], integer) - _ordered(wanted, integer)), initial=0))
 
 
-def _ordered(x: Array, integer: type[np.signedinteger[Any]]) -> Array:
+def _ordered(x: Array, integer: type[np.int32] | type[np.int16]) -> Array:
     """Integers in the order of the floats, neighbours one apart, both zeros at 0."""
     bits = np.ascontiguousarray(x).view(integer).astype(np.int64)
     return np.where(bits < 0, np.int64(np.iinfo(integer).min) - bits, bits)

@@ -15,9 +15,10 @@ from typing import Any
 
 import numpy as np
 
+from sqzc.backends.llvm.legalize import legalize
 from sqzc.backends.reference import evaluate, evaluate_values
 from sqzc.diagnostics import InternalError
-from sqzc.driver.debug.cases import Arrays, Case
+from sqzc.driver.debug.cases import Case
 from sqzc.driver.debug.compare import NOTHING, Difference, budget_of, compare
 from sqzc.driver.debug.extract import extract, nodes_between
 from sqzc.driver.debug.tap import Buffers, Run, SteppedCode
@@ -110,18 +111,20 @@ class WrongKernel(InternalError):
 
     def save_reproducer(self, folder: Path) -> str:
         """Writes a graph of a few ops that shows it, and gives the command to show it with."""
-        from sqzc.driver.debug.code import reproduce_step
+        from sqzc.driver.debug.code import Setting, reproduce_step
 
-        return reproduce_step(self.before, self.wrong, self.case, self.target).save(folder, self.wrong.text)
+        reproducer = reproduce_step(self.before, self.wrong, self.case, Setting(self.target))
+        return reproducer.save(folder, self.wrong.text)
 
 
 class KernelChecker:
     """Runs the code of one graph step by step."""
 
     def __init__(self, graph: Graph, program: Program, target: Target, effort: int = 2) -> None:
-        self.graph, self.program = graph, program
+        # The plan was made from the graph in this form.
+        self.graph, self.program = legalize(graph), program
         self.code = SteppedCode(program, target, effort)
-        self.values = {value.name: value for value in graph.values()}
+        self.values = {value.name: value for value in self.graph.values()}
         self.stands_for = _copies(program)
         self.nodes = [self._nodes_of(step) for step in program.steps]
 

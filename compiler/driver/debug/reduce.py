@@ -12,7 +12,7 @@ from sqzc.driver.debug.extract import extract, neighbours, row_major_interface
 from sqzc.ir.graph import Graph, Node, Value
 
 Fails = Callable[[Graph, Arrays], bool]
-"""Whether a graph with these inputs shows the failure. It must leave the graph as it is, and take graphs of any kind."""
+"""Whether a graph with these inputs shows the failure. It leaves the graph as it is, and takes graphs of any kind."""
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """What is kept of a wrong pass or kernel: a small graph, inputs, right outputs, and the command that shows it.
 
-    repro.sqz  repro.safetensors  inputs.npz  expected.npz  report.txt
+A folder with repro.sqz, repro.safetensors, inputs.npz, expected.npz and report.txt.
 """
 
 from __future__ import annotations

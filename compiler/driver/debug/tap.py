@@ -64,7 +64,7 @@ class Buffers:
     def tensor(self, name: str) -> Array:
         """A copy of what a buffer holds, in its logical shape."""
         type_ = self.program.buffers[name].type
-        blocks = self._blocks(name, (0, 0, 0, 0))
+        blocks = self._blocks(name, NO_BORDER)
         if type_.rank != 4:
             return blocks.copy()
         n, c, h, w = type_.shape
@@ -77,7 +77,7 @@ class Buffers:
         spare = -type_.shape[1] % block if block else 0
         if not spare:
             return np.zeros(0, type_.dtype.numpy)
-        return self._blocks(name, (0, 0, 0, 0))[:, -1, :, :, block - spare :]
+        return np.asarray(self._blocks(name, NO_BORDER)[:, -1, :, :, block - spare :])
 
     def border(self, name: str) -> Array:
         """What stands in the border around a buffer's planes, one row of numbers; they must be zeros."""
@@ -86,9 +86,9 @@ class Buffers:
             return np.zeros(0, self.program.buffers[name].type.dtype.numpy)
         top, left, bottom, right = border
         whole = self._blocks(name, border)
-        inside = np.zeros(whole.shape[2:4], bool)
+        inside = np.zeros((whole.shape[2], whole.shape[3]), bool)
         inside[top : inside.shape[0] - bottom, left : inside.shape[1] - right] = True
-        return whole[:, :, ~inside].ravel()
+        return np.asarray(whole[:, :, ~inside]).ravel()
 
     def _blocks(self, name: str, border: tuple[int, int, int, int]) -> Array:
         """A view [n, block of channels, h, w, lane] of an image with so much of its border; the tensor itself else."""

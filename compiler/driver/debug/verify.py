@@ -24,7 +24,6 @@ from sqzc.ir.types import DType
 from sqzc.passes.base import Pass
 from sqzc.passes.manager import Instrument, PassFailure, PassRecord
 
-
 # Bytes of values kept from one pass to the next, so that what a pass did not touch is not computed again.
 _MAX_HELD = 1 << 30
 
