@@ -13,6 +13,7 @@ from llvmlite import ir
 from sqzc.backends.llvm.abi_emit import NET_TYPE, PREPARE_TYPE
 from sqzc.backends.llvm.emit import I8, I32, I64, PTR, VOID, Emitter, Val
 from sqzc.backends.llvm.family import Args, Family, PreparingFamily
+from sqzc.backends.llvm.probes import Probes
 from sqzc.plan.memory import align
 from sqzc.plan.program import Program, Role, Step
 from sqzc.target import Target
@@ -61,8 +62,9 @@ def step_symbol(index: int, step: Step, others: Sequence[Step] = ()) -> str:
 def generate(program: Program, families: Mapping[str, Family], target: Target, *, probes: bool = False) -> ir.Module:
     """The module of kernels and `net`; constants are an external symbol.
 
-    With `probes`, `net` is for one thread and takes for `sync` an array of steps + 1 64-bit integers, where it stores
-    the CPU's cycle counter before the first step and after every step.
+    With `probes`, the first thread of a run stores the CPU's cycle counter before the first step and after every step
+    (with several threads: when all have finished it), into an array of steps + 1 64-bit integers: the one that
+    `probes.COUNT_INTO` was told of, else what `net` takes for `sync`, which then is for one thread only.
     """
     return _Generator(program, families, target, probes).run()
 
@@ -181,13 +183,15 @@ class NetCode:
         self.ready = b.icmp_unsigned("!=", self.prepared, ir.Constant(PTR, None))
         start, size = align(self.program.arena_bytes), align(self.program.scratch_bytes)
         self.scratch = self.e.at(self.arena, self.e.mul_add(self.thread, size, start))
+        self.probes = Probes(self.e, self.sync, thread) if owner.probes else None
 
     def emit(self) -> None:
         """All steps in order."""
         for index in range(len(self.kernels)):
             self.step(index)
-        if self.owner.probes:
-            self.probe(len(self.kernels))
+        if self.probes is not None:
+            self.wait_for_all()
+            self.probes.store(len(self.kernels))
         self.e.b.ret_void()
 
     def items(self, index: int) -> int:
@@ -198,11 +202,10 @@ class NetCode:
     def step(self, index: int) -> None:
         """Every thread takes its share of the items when all have finished the step before."""
         b = self.e.b
-        if self.owner.probes:
-            self.probe(index)
-        elif index:
-            with self.e.when(self.several):
-                b.call(self.owner.barrier, [self.sync, self.threads])
+        if index:
+            self.wait_for_all()
+        if self.probes is not None:
+            self.probes.store(index)
         items = self.e.i64(self.items(index))
         begin = b.udiv(b.mul(self.thread, items), self.wide_threads)
         end = b.udiv(b.mul(b.add(self.thread, self.e.i64(1)), items), self.wide_threads)
@@ -219,10 +222,10 @@ class NetCode:
             own = e.b.select(self.ready, e.at(self.prepared, owner.prepared_offsets[index]), own)
         e.b.call(self.kernels[index], [*pointers, self.scratch, own, begin, end])
 
-    def probe(self, index: int) -> None:
-        """Stores the cycle counter."""
-        counter = self.e.b.call(self.e.intrinsic("llvm.readcyclecounter", I64, []), [])
-        self.e.store(counter, self.sync, 8 * index, align=8)
+    def wait_for_all(self) -> None:
+        """Lets the threads of a run go on together."""
+        with self.e.when(self.several):
+            self.e.b.call(self.owner.barrier, [self.sync, self.threads])
 
     def pointer(self, name: str) -> Val:
         """Start of a buffer's memory."""

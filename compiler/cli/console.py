@@ -35,7 +35,7 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Write JSON t
 def stdout() -> Console:
     """Where results go: as wide as the terminal, and without folding where there is none."""
     console = Console()
-    return console if console.is_terminal else Console(width=160, no_color=True)
+    return console if console.is_terminal else Console(width=240, no_color=True)
 
 
 def show_json(data: Any) -> None:

@@ -37,7 +37,7 @@ def command(model: str, layers: bool, as_json: bool, **of_model: Any) -> None:
     FLOPs count two for a multiply-accumulate, one for a bias or a ReLU, and nine comparisons for each result of a 3x3
     max-pool; the figure beside it counts multiply-accumulates alone.
     """
-    if _is_library(Path(model)):
+    if is_library(Path(model)):
         facts = cast(LibraryFacts, open_library(model).read_metadata())
         data, rows = library_info(model, facts), list(facts.get("layers", []))
     else:
@@ -54,7 +54,7 @@ def command(model: str, layers: bool, as_json: bool, **of_model: Any) -> None:
         show_layers(rows)
 
 
-def _is_library(path: Path) -> bool:
+def is_library(path: Path) -> bool:
     """Whether the file starts like a shared library."""
     if not path.is_file():
         return False

@@ -138,11 +138,12 @@ def run_passes(source: Source, settings: Settings, instruments: Sequence[Instrum
 
 def make_plan(optimised: Optimised) -> Program:
     """Chooses kernels and places buffers."""
+    from sqzc.backends.llvm.legalize import legalize
     from sqzc.backends.llvm.library import Library
 
     graph = optimised.graph
     with stage("planning", graph):
-        program = lower(graph, Library(optimised.settings.target))
+        program = lower(legalize(graph), Library(optimised.settings.target))
         verify_program(program)
         return program
 
@@ -200,10 +201,11 @@ def constants_symbol(prefix: str) -> str:
     return f"{prefix}_constants"
 
 
-def generate(optimised: Optimised, program: Program, *, shared: bool = True) -> Code:
+def generate(optimised: Optimised, program: Program, *, shared: bool = True, probes: bool = False) -> Code:
     """LLVM IR for a plan, with the functions of the ABI around it; `shared` adds the names that loaders look for.
 
-    Those are the same in every library, so what is to be linked into a program must not have them.
+    Those are the same in every library, so what is to be linked into a program must not have them. `probes` are for
+    profiles: see `codegen.generate`.
     """
     from sqzc.backends.llvm import codegen
     from sqzc.backends.llvm.abi import AbiSpec, add_abi
@@ -229,7 +231,7 @@ def generate(optimised: Optimised, program: Program, *, shared: bool = True) -> 
         fixed_prefix=shared,
     )
     with stage("generating LLVM IR", optimised.graph):
-        module = codegen.generate(program, Library(settings.target).families, settings.target)
+        module = codegen.generate(program, Library(settings.target).families, settings.target, probes=probes)
         module.get_global(codegen.CONSTANTS).name = constants_symbol(settings.prefix)
         add_abi(module, spec)
         pool = codegen.constant_pool(program)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 from sqzc.ir.printer import show_op
 from sqzc.plan.program import NO_BORDER, Buffer, Program, Role, Step
+from sqzc.plan.traffic import step_traffic
 
 
 def plan_view(program: Program) -> dict[str, Any]:
@@ -30,15 +32,6 @@ def live_bytes(program: Program) -> list[int]:
         sum(buffer.bytes for buffer in arena if buffer.live[0] <= index <= buffer.live[1])
         for index in range(len(program.steps))
     ]
-
-
-def step_bytes(program: Program, step: Step) -> dict[str, int]:
-    """Bytes of memory that a step has to read and write at least once: its whole operands, constants and results."""
-    return {
-        "read": sum(program.buffers[name].type.physical_bytes for name in dict.fromkeys(step.reads)),
-        "constants": sum(program.constants[name].type.physical_bytes for name in dict.fromkeys(step.constants)),
-        "written": sum(program.buffers[name].type.physical_bytes for name in dict.fromkeys(step.writes)),
-    }
 
 
 def schedule_text(step: Step) -> str:
@@ -78,7 +71,7 @@ def _step(program: Program, step: Step) -> dict[str, Any]:
         "scratch": step.scratch,
         "prepared": step.prepared,
         "flops": step.flops,
-        "bytes": step_bytes(program, step),
+        "bytes": asdict(step_traffic(program, step)),
     }
 
 
