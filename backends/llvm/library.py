@@ -21,6 +21,14 @@ from sqzc.plan.library import Finished, Selection
 from sqzc.plan.program import Program, Step
 from sqzc.target import Target
 
+WINOGRAD: Mapping[str, ConvWinograd | None] = {
+    "auto": ConvWinograd(),
+    "off": None,
+    "f2": ConvWinograd((2,), always=True),
+    "f4": ConvWinograd((4,), always=True),
+}
+"""Choices of `Library`: where it pays, never, or wherever it can be done in this form."""
+
 FAMILIES: tuple[Family, ...] = (
     ConvWinograd(),
     ConvMaxPool(),
@@ -40,13 +48,16 @@ FAMILIES: tuple[Family, ...] = (
 class Library:
     """Kernels for one target."""
 
-    def __init__(self, target: Target) -> None:
+    def __init__(self, target: Target, winograd: str = "auto") -> None:
         self.target = target
-        self.families = {family.name: family for family in FAMILIES}
+        chosen = WINOGRAD[winograd]
+        special: tuple[Family, ...] = () if chosen is None else (chosen,)
+        self.order = (*special, *(family for family in FAMILIES if not isinstance(family, ConvWinograd)))
+        self.families = {family.name: family for family in self.order}
 
     def select(self, graph: Graph, node: Node) -> Selection:
         """The first family that takes `node`, in the order of FAMILIES: special forms before general ones."""
-        for family in FAMILIES:
+        for family in self.order:
             selection = family.select(graph, node, self.target)
             if selection is not None:
                 return selection

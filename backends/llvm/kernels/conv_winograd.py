@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import nullcontext
+from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
@@ -22,14 +23,17 @@ from sqzc.backends.llvm.epilogue import finish_vector
 from sqzc.backends.llvm.family import Args
 from sqzc.backends.llvm.packing import pack_bias, pack_conv
 from sqzc.backends.llvm.problems import ConvProblem, conv_problem
+from sqzc.backends.llvm.schedules.conv_direct import choose as choose_direct
+from sqzc.backends.llvm.schedules.conv_direct import predict as predict_direct
 from sqzc.backends.llvm.schedules.conv_winograd import (
     WinogradSchedule,
     choose,
     grid,
+    predict,
     prepared_bytes,
     scratch_layout,
 )
-from sqzc.backends.llvm.selecting import conv_arrays, conv_facts
+from sqzc.backends.llvm.selecting import conv_arrays, conv_facts, expected_problem
 from sqzc.backends.llvm.winograd_math import FORMS, two_dimensional
 from sqzc.ir.constant import Array
 from sqzc.ir.graph import Graph, Node
@@ -63,8 +67,16 @@ class VectorAlgebra:
         return self.e.fma(a, self.e.splat(factor), c)
 
 
+@dataclass(frozen=True)
 class ConvWinograd:
-    """Channel-blocked 3 x 3 stride 1 convolution with fewer multiplications."""
+    """Channel-blocked 3 x 3 stride 1 convolution with fewer multiplications.
+
+    `forms` are the F(m, 3) to choose from. `always` takes every convolution that it can compute, not only those where
+    it is predicted to be faster than the direct form.
+    """
+
+    forms: tuple[int, ...] = (4, 2)
+    always: bool = False
 
     name: ClassVar[str] = "conv2d.winograd"
     shares_code: ClassVar[bool] = True
@@ -85,14 +97,18 @@ class ConvWinograd:
         reads = (x,) if residual is None else (x, residual)
         if residual is not None and residual.type.layout != y.type.layout:
             return None
+        if not self.always and not self.pays(expected_problem(node, target), target):
+            return None
         borders = (op.pads, *(NO_BORDER for _ in reads[1:]))
-        return Selection(
-            self.name, (node,), reads, (y,), conv_arrays(node), borders, conv_facts(node), cost=float(node.macs) / 3
-        )
+        return Selection(self.name, (node,), reads, (y,), conv_arrays(node), borders, conv_facts(node))
+
+    def pays(self, p: ConvProblem, target: Target) -> bool:
+        """Whether it is predicted to be faster than the direct form."""
+        return predict(p, choose(p, target, self.forms), target) < predict_direct(p, choose_direct(p, target), target)
 
     def finish(self, program: Program, step: Step, arrays: Mapping[str, Array], target: Target) -> Finished:
         p = conv_problem(program, step)
-        s = choose(p, target)
+        s = choose(p, target, self.forms)
         # [oc tile][ic block][3][3][ic lane][oc] -> [oc tile][ic][3][3][oc]
         packed = pack_conv(arrays["w"], p.lanes, p.y_block, s.oc_vecs)
         tiles, ic_blocks, _, _, lanes, width = packed.shape

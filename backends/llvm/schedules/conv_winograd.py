@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from sqzc.backends.llvm.family import Schedule
 from sqzc.backends.llvm.problems import ConvProblem
-from sqzc.backends.llvm.schedules.conv_direct import L2_BYTES_PER_CYCLE, LOADS_PER_CYCLE, registers
+from sqzc.backends.llvm.schedules.conv_direct import (
+    FAR_BYTES_PER_CYCLE,
+    L2_BYTES_PER_CYCLE,
+    LOADS_PER_CYCLE,
+    registers,
+)
 from sqzc.backends.llvm.winograd_math import FORMS, Form
 from sqzc.diagnostics import ScheduleError
 from sqzc.target import Target
 
 # Cycles per stored line that has to come from the second-level cache first (measured, AVX-512 server core).
 STORE_MISS = 3.5
-# Bytes a cycle from beyond the second-level cache, streamed with prefetches.
-FAR_BYTES_PER_CYCLE = 8
 # Cycles a run that a byte of transformed filters must save to be kept.
 MEMORY_PRICE = 1 / 128
 
@@ -148,6 +152,7 @@ def candidates(p: ConvProblem, target: Target, forms: tuple[int, ...] = (4, 2)) 
                             yield WinogradSchedule(m, oc_vecs, tiles, band, order, prepared)
 
 
+@functools.cache
 def choose(p: ConvProblem, target: Target, forms: tuple[int, ...] = (4, 2)) -> WinogradSchedule:
     """The candidate with the lowest prediction; prepared filters must earn their memory."""
     best = min(candidates(p, target, forms), key=lambda s: predict(p, s, target) + MEMORY_PRICE * prepared_bytes(p, s))
