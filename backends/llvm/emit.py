@@ -5,11 +5,11 @@ Each wrapper states its meaning in scalar terms; lanes are numbered from the low
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 from llvmlite import ir
 
 from sqzc.target import Target
@@ -24,8 +24,9 @@ NATURAL = 4
 
 
 def f32_const(value: float) -> Val:
-    """A float32 constant, rounded here so that LLVM prints it exactly."""
-    return ir.Constant(F32, struct.unpack("<f", struct.pack("<f", value))[0])
+    """A float32 constant, rounded here so that LLVM prints it exactly; an infinity beyond the largest float32."""
+    with np.errstate(over="ignore"):
+        return ir.Constant(F32, float(np.float32(value)))
 
 
 class Emitter:
@@ -93,6 +94,8 @@ class Emitter:
     def first_lanes(self, count: Val, lanes: int | None = None) -> Val:
         """Lane i is true where i < count (an i64)."""
         width = self.lanes if lanes is None else lanes
+        if width == 1:
+            return self.b.icmp_signed(">", count, self.i64(0))
         index = ir.Constant(ir.VectorType(I64, width), [ir.Constant(I64, i) for i in range(width)])
         return self.b.icmp_signed("<", index, self.spread(count, width))
 
