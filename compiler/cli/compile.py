@@ -8,7 +8,15 @@ from typing import Any
 
 import click
 
-from sqzc.cli.console import PATH, Command, json_option, names_option, reporting, show_json, size_text, warn
+from sqzc.cli.checks import (
+    CheckingCommand,
+    checks_data,
+    kernels_text,
+    passes_text,
+    verify_kernels_option,
+    verify_passes_option,
+)
+from sqzc.cli.console import PATH, json_option, names_option, reporting, show_json, size_text, warn
 from sqzc.cli.models import model_options, read_model_options
 from sqzc.diagnostics import UsageError
 from sqzc.driver.api import Result, WatchOptions, build
@@ -26,7 +34,7 @@ sqzc compile dumps/13-fuse-conv-relu.sqz -o libsqz.so
 """
 
 
-@click.command(name="compile", cls=Command, examples=EXAMPLES)
+@click.command(name="compile", cls=CheckingCommand, examples=EXAMPLES)
 @click.argument("model")
 @click.option("-o", "--output", type=PATH, required=True, help="The file to write; - is standard output, for text.")
 @click.option(
@@ -47,7 +55,8 @@ sqzc compile dumps/13-fuse-conv-relu.sqz -o libsqz.so
 @names_option("--print-before", "Show the IR before these passes, or all.")
 @names_option("--print-after", "Show the IR after these passes, or all.")
 @click.option("--stop-after", metavar="PASS|N", help="End the pipeline after this pass, or after N passes.")
-@click.option("--verify-passes", is_flag=True, help="Check by the reference backend that no pass changes the answers.")
+@verify_passes_option
+@verify_kernels_option
 @click.option("--time-passes", is_flag=True, help="Show how long every pass took.")
 @click.option("--threads-max", type=int, metavar="N", help="The most threads that the library accepts.")
 @click.option("--linker", metavar="NAME", help="ld, ld.lld, cc or ziglang. Default: the first that is found.")
@@ -65,7 +74,8 @@ def command(
     print_before: tuple[str, ...],
     print_after: tuple[str, ...],
     stop_after: str | None,
-    verify_passes: bool,
+    verify_passes: int,
+    verify_kernels: int,
     time_passes: bool,
     threads_max: int | None,
     linker: str | None,
@@ -102,7 +112,8 @@ def command(
                 print_before=print_before,
                 print_after=print_after,
                 show=lambda text: click.echo(text, err=True),
-                verify_passes=int(verify_passes),
+                verify_passes=verify_passes,
+                verify_kernels=verify_kernels,
                 on_stage=reporter.stage,
             ),
             emit_kind=kind,
@@ -117,13 +128,17 @@ def command(
     summary = summarise(result, kind, None if to_stdout else output, seconds)
     if time_passes:
         summary["passes"] = timing_rows(result.optimised.records)
+    if verify_passes or verify_kernels:
+        summary["verified"] = checks_data(result.verified, result.kernels)
     if as_json:
         show_json(summary)
         return
     if time_passes:
         click.echo(timing_text(summary["passes"]), err=True)
-    if verify_passes:
-        click.echo(verified_text(result), err=True)
+    if result.verified is not None:
+        click.echo(passes_text(result.verified), err=True)
+    if result.kernels:
+        click.echo(kernels_text(result.kernels), err=True)
     if not to_stdout:
         click.echo(summary_text(summary))
 
@@ -169,12 +184,4 @@ def summary_text(summary: dict[str, Any]) -> str:
         )
     if summary["weights"].startswith("random"):
         lines.append("  RANDOM WEIGHTS: the answers of this library mean nothing")
-    return "\n".join(lines)
-
-
-def verified_text(result: Result) -> str:
-    """What `--verify-passes` measured."""
-    assert result.verified is not None
-    lines = ["relative error  pass"]
-    lines += [f"{error:14.3g}  {spec}" for spec, error in result.verified.errors]
     return "\n".join(lines)

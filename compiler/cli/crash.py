@@ -26,7 +26,7 @@ def save_reproducer(error: BaseException, arguments: Sequence[str]) -> str:
         (folder / "command.txt").write_text(shlex.join(["sqzc", *arguments]) + "\n", encoding="utf-8")
         (folder / "traceback.txt").write_text(trace, encoding="utf-8")
         (folder / "versions.json").write_text(json.dumps(_versions(), indent=1) + "\n", encoding="utf-8")
-        saved = _save_graph(error, folder)
+        saved = _save_graph(error, folder) + _save_small(error, folder)
     except OSError as problem:
         return f"{trace}\n{words}; no reproducer could be saved: {problem.strerror}"
     return f"{trace}\n{words}. What reproduces it is in\n  {folder}{saved}"
@@ -46,6 +46,18 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
     while error is not None:
         yield error
         error = error.__cause__ or error.__context__
+
+
+def _save_small(error: BaseException, folder: Path) -> str:
+    """Lets an error that can do so save the few ops that show it, with the command to see it again by."""
+    for cause in _causes(error):
+        save = getattr(cause, "save_reproducer", None)
+        if save is not None:
+            try:
+                return f"\nand a few ops that show it in repro.sqz:\n  {save(folder)}"
+            except Exception as problem:  # as above: what is known already is worth more
+                return f"\n(no smaller reproducer could be made: {problem})"
+    return ""
 
 
 def _save_graph(error: BaseException, folder: Path) -> str:

@@ -10,12 +10,14 @@ from pathlib import Path
 import click
 
 from sqzc.backends.reference import evaluate_node
-from sqzc.cli.console import PATH, Command, names_option
+from sqzc.cli.checks import CheckingCommand, passes_text, verify_passes_option
+from sqzc.cli.console import PATH, names_option
 from sqzc.diagnostics import FileError
+from sqzc.driver.debug.verify import VerifyPasses
 from sqzc.driver.emit import check_output
 from sqzc.driver.facts import ModelFacts
 from sqzc.driver.labels import labels_array, stored_labels
-from sqzc.driver.watch import PrintIr, VerifyPasses, timing_rows, timing_text
+from sqzc.driver.watch import PrintIr, timing_rows, timing_text
 from sqzc.ir.constant import Array
 from sqzc.ir.files import SHARED_WEIGHTS, WeightStore, read_text, save_weights, weights_of, write_text
 from sqzc.ir.graph import Graph
@@ -31,7 +33,7 @@ cat small.sqz | sqzc opt - --passes dead-code -o -
 """
 
 
-@click.command(name="opt", cls=Command, examples=EXAMPLES)
+@click.command(name="opt", cls=CheckingCommand, examples=EXAMPLES)
 @click.argument("file", type=PATH)
 @click.option(
     "--passes", metavar="SPEC", default="", help="Passes with options, or a level: fold-mean,dead-code or O2."
@@ -44,7 +46,7 @@ cat small.sqz | sqzc opt - --passes dead-code -o -
 @click.option("--stop-after", metavar="PASS|N", help="End the pipeline after this pass, or after N passes.")
 @names_option("--print-before", "Show the IR before these passes, or all.")
 @names_option("--print-after", "Show the IR after these passes, or all.")
-@click.option("--verify-passes", is_flag=True, help="Check by the reference backend that no pass changes the answers.")
+@verify_passes_option
 @click.option("--time-passes", is_flag=True, help="Show how long every pass took.")
 def command(
     file: Path,
@@ -55,16 +57,17 @@ def command(
     stop_after: str | None,
     print_before: tuple[str, ...],
     print_after: tuple[str, ...],
-    verify_passes: bool,
+    verify_passes: int,
     time_passes: bool,
 ) -> None:
     """Run passes on the graph in the .sqz file FILE (- is standard input)."""
     to_stdout = str(output) == "-"
     if not to_stdout:
         check_output(output)
+    verifier = VerifyPasses(seeds=verify_passes, target=resolve(target).name)
     instruments: list[Instrument] = [PrintIr(print_before, print_after, lambda text: click.echo(text, err=True))]
     if verify_passes:
-        instruments.append(VerifyPasses())
+        instruments.append(verifier)
     manager = PassManager(passes, instruments, target=resolve(target), evaluate=evaluate_node, stop_after=stop_after)
     graph = _read(file, weights)
     records = manager.run(graph)
@@ -74,6 +77,8 @@ def command(
         graph.meta["build"] = {**asdict(facts.build), "done": done}
     if time_passes:
         click.echo(timing_text(timing_rows(records)), err=True)
+    if verify_passes:
+        click.echo(passes_text(verifier), err=True)
     if to_stdout:
         click.echo(print_graph(graph), nl=False)
     else:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy.typing as npt
 
@@ -26,6 +27,8 @@ from sqzc.driver.build import (
     run_passes,
     settle,
 )
+from sqzc.driver.debug.cases import kernel_cases
+from sqzc.driver.debug.verify import VerifyPasses
 from sqzc.driver.dump import DumpIr
 from sqzc.driver.options import (
     CodeOptions,
@@ -38,7 +41,7 @@ from sqzc.driver.options import (
     zoo_path,
 )
 from sqzc.driver.sources import ModelLike, Source, read_model
-from sqzc.driver.watch import PrintIr, VerifyPasses
+from sqzc.driver.watch import PrintIr
 from sqzc.ir.constant import Array
 from sqzc.ir.graph import Graph
 from sqzc.ir.parser import parse_graph
@@ -47,6 +50,10 @@ from sqzc.passes.registry import parse_pipeline
 from sqzc.runtime import Model, load
 from sqzc.target import resolve, runs_here
 
+if TYPE_CHECKING:
+    from sqzc.driver.debug.kernels import StepCheck
+    from sqzc.plan.program import Program
+
 
 class SqzcWarning(UserWarning):
     """Something that a caller should know and that is no error, such as weights that could not be verified."""
@@ -54,13 +61,17 @@ class SqzcWarning(UserWarning):
 
 @dataclass(frozen=True)
 class WatchOptions:
-    """What to show of a compilation. None of it changes the code that comes out."""
+    """What to show and check of a compilation. None of it changes the code that comes out.
+
+    `verify_passes` and `verify_kernels` are numbers of seeded inputs of each size to check with; 0 is no check.
+    """
 
     dump_ir: Path | None = None
     print_before: Sequence[str] = ()
     print_after: Sequence[str] = ()
     show: Callable[[str], None] = print
     verify_passes: int = 0
+    verify_kernels: int = 0
     on_stage: OnStage | None = None
 
 
@@ -72,6 +83,7 @@ class Result:
     optimised: Optimised
     code: Code | None
     verified: VerifyPasses | None
+    kernels: Sequence[StepCheck] = ()
     seconds: Mapping[str, float] = field(default_factory=dict)
 
     @property
@@ -117,13 +129,16 @@ def build(
         source = read_model(model, model_options)
         settings = settle(source, code_options)
     dump = DumpIr(watch.dump_ir, source, settings) if watch.dump_ir is not None else None
-    verifier = VerifyPasses(seeds=watch.verify_passes) if watch.verify_passes else None
+    verifier = None
+    if watch.verify_passes:
+        verifier = VerifyPasses(seeds=watch.verify_passes, target=settings.target.name)
     with clock.stage("running passes"), _page_of_failure(dump):
         optimised = run_passes(source, settings, _instruments(watch, dump, verifier))
     if dump is not None and verifier is not None:
-        dump.note_checks([{"relative": error} for _, error in verifier.errors])
-    code = None
-    if emit.needs_code(kind) or dump is not None:
+        dump.note_checks([check.to_json() for check in verifier.checks])
+    code: Code | None = None
+    kernels: list[StepCheck] = []
+    if emit.needs_code(kind) or dump is not None or watch.verify_kernels:
         with clock.stage("planning"):
             program = make_plan(optimised)
         if dump is not None:
@@ -135,6 +150,9 @@ def build(
         if dump is not None:
             dump.write_code(code)
             dump.write_page()
+        if watch.verify_kernels:
+            with clock.stage("checking kernels"):
+                kernels = _check_kernels(optimised, program, watch.verify_kernels)
     if output is not None:
         with clock.stage("writing"):
             if emit.needs_code(kind):
@@ -142,7 +160,18 @@ def build(
                 emit.write_code(code, kind, output, linker)
             else:
                 emit.write_graph(optimised, kind, output)
-    return Result(source, optimised, code, verifier, clock.seconds)
+    return Result(source, optimised, code, verifier, kernels, clock.seconds)
+
+
+def _check_kernels(optimised: Optimised, program: Program, seeds: int) -> list[StepCheck]:
+    """Runs every kernel on its own; WrongKernel at the first that is wrong."""
+    from sqzc.driver.debug.kernels import verify_kernels
+
+    target = optimised.settings.target
+    if not runs_here(target):
+        raise UsageError(f"code for {target.name} does not run here, so its kernels cannot be checked")
+    cases = kernel_cases(optimised.source.graph, seeds)
+    return verify_kernels(optimised.graph, program, target, cases, effort=optimised.settings.effort)
 
 
 @contextmanager

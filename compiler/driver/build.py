@@ -74,6 +74,11 @@ class Settings:
     done: tuple[str, ...] = ()
     stop_after: str | int | None = None
 
+    @property
+    def effort(self) -> int:
+        """How hard LLVM's code generator tries."""
+        return _EFFORT[self.opt_level]
+
     def state(self, records: Sequence[PassRecord]) -> BuildState:
         """Where a compilation stands after `records`."""
         remaining = records[-1].remaining if records else self.pipeline
@@ -168,7 +173,7 @@ class Code:
     @property
     def effort(self) -> int:
         """How hard LLVM's code generator tries."""
-        return _EFFORT[self.settings.opt_level]
+        return self.settings.effort
 
     @property
     def exports(self) -> list[str]:

@@ -178,8 +178,8 @@ def test_verify_passes_measures_and_changes_nothing(small_net: Path, tmp_path: P
     result = build(small_net, tmp_path / "b.so", options, CodeOptions(), WatchOptions(verify_passes=2))
     assert (tmp_path / "b.so").read_bytes() == (tmp_path / "a.so").read_bytes()
     assert result.verified is not None
-    assert len(result.verified.errors) == len(result.optimised.records)
-    assert 0 < max(error for _, error in result.verified.errors) < 1e-5
+    assert [check.spec for check in result.verified.checks] == [record.spec for record in result.optimised.records]
+    assert 0 < max(check.relative for check in result.verified.checks) < 1e-5
 
 
 def test_compile_warns_of_nothing_by_itself(small_net: Path) -> None:

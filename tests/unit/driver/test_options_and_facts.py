@@ -14,7 +14,6 @@ from sqzc.diagnostics import FileError, ParseError, UsageError
 from sqzc.driver.facts import BuildState, ModelFacts
 from sqzc.driver.labels import labels_array, stored_labels
 from sqzc.driver.options import ModelOptions, parse_input_shape, parse_level, parse_mean, parse_threads_max
-from sqzc.driver.watch import relative_error
 from sqzc.ir.files import load_graph, save_graph, save_weights
 from sqzc.ir.parser import parse_graph
 from sqzc.ir.types import TensorType
@@ -142,23 +141,6 @@ def test_levels_and_threads() -> None:
     for wrong in (0, -1, 10**6):
         with pytest.raises(UsageError):
             parse_threads_max(wrong)
-
-
-def test_relative_error() -> None:
-    a = np.array([[1.0, -4.0], [np.nan, np.inf]], np.float32)
-    assert relative_error(a, a)[0] == 0
-    b = a.copy()
-    b[0, 0] = 1.5
-    error, words = relative_error(b, a)
-    assert error == 0.5 / 4
-    assert "[0, 0]" in words
-    for index, value in (((1, 0), 0.0), ((1, 1), -np.inf), ((0, 1), np.nan)):
-        b = a.copy()
-        b[index] = value
-        assert relative_error(b, a)[0] == np.inf
-    assert relative_error(a[:1], a)[0] == np.inf
-    assert relative_error(np.zeros(3), np.zeros(3))[0] == 0
-    assert relative_error(np.zeros(0), np.zeros(0))[0] == 0
 
 
 def test_api_is_exported_lazily() -> None:
