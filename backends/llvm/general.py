@@ -20,10 +20,13 @@ from sqzc.backends.llvm.kernels.reduce import ReduceAxes
 from sqzc.backends.llvm.kernels.resize import ResizeLinear
 from sqzc.backends.llvm.kernels.select_ops import ArgExtreme, TopKRows
 from sqzc.backends.llvm.kernels.take import TableTake
+from sqzc.backends.llvm.kernels.wide import WideMap, WidePower
 
 GENERAL: tuple[Family, ...] = (
     UnaryMap(),
     CastMap(),
+    WideMap(),
+    WidePower(),
     BinaryMap(),
     CompareMap(),
     WhereMap(),

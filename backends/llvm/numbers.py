@@ -21,6 +21,9 @@ _ELEMENTS = {
     DType.I32: I32,
     DType.I16: ir.IntType(16),
     DType.I8: I8,
+    DType.U64: I64,
+    DType.U32: I32,
+    DType.U16: ir.IntType(16),
     DType.U8: I8,
     DType.BOOL: I8,
 }
@@ -44,8 +47,8 @@ def computes(dtype: DType) -> bool:
 def integer_range(dtype: DType) -> tuple[int, int]:
     """Lowest and highest value of an integer type."""
     assert not dtype.is_float, f"{dtype.value} is no integer type"
-    if dtype in (DType.U8, DType.BOOL):
-        return 0, 1 if dtype is DType.BOOL else 255
+    if dtype.is_unsigned:
+        return 0, 1 if dtype is DType.BOOL else (1 << 8 * dtype.item_bytes) - 1
     half = 1 << (8 * dtype.item_bytes - 1)
     return -half, half - 1
 
@@ -56,7 +59,7 @@ class Numbers:
     def __init__(self, e: Emitter, dtype: DType) -> None:
         self.e, self.b, self.dtype = e, e.b, dtype
         self.is_float = dtype.is_float
-        self.signed = dtype not in (DType.U8, DType.BOOL)
+        self.signed = not dtype.is_unsigned
         self.element = element(dtype)
         self.bytes = dtype.item_bytes
 
@@ -208,10 +211,21 @@ class Numbers:
     def _from_float(self, a: Val, to: DType, type_: Val) -> Val:
         if to.is_float:
             return (self.b.fpext if to.item_bytes > self.bytes else self.b.fptrunc)(a, type_)
+        if to is DType.U64:
+            return self._to_u64(a)
         # Narrow integers by way of i32, so that 300.0 wraps around as it does in C instead of being anything.
-        wide = self.e.vec(lanes_of(a), I64 if to is DType.I64 else I32)
+        wide = self.e.vec(lanes_of(a), I64 if to in (DType.I64, DType.U32) else I32)
         whole = self.b.fptosi(a, wide)
-        return whole if to.item_bytes >= 4 else self.b.trunc(whole, type_)
+        return whole if wide == type_ else self.b.trunc(whole, type_)
+
+    def _to_u64(self, a: Val) -> Val:
+        """What a signed integer cannot hold is converted less 2^63; numbers below zero wrap around."""
+        lanes = lanes_of(a)
+        middle = self.splat(2.0**63, lanes)
+        large = self.b.fcmp_ordered(">=", a, middle)
+        whole = self.b.fptosi(self.b.select(large, self.b.fsub(a, middle), a), self.e.vec(lanes, I64))
+        top = Numbers(self.e, DType.I64).splat(-(1 << 63), lanes)
+        return self.b.select(large, self.b.xor(whole, top), whole)
 
 
 Combine = Callable[[Val, Val], Val]

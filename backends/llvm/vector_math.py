@@ -13,6 +13,7 @@ import numpy as np
 from llvmlite import ir
 
 from sqzc.backends.llvm.emit import I32, Emitter, Val
+from sqzc.backends.llvm.vector_trig import atan, cos, sin
 from sqzc.diagnostics import UnsupportedError
 from sqzc.ir.ops.activation import Activation
 
@@ -293,9 +294,12 @@ _FUNCTIONS: dict[str, Callable[..., Val]] = {
     "ceil": _intrinsic("ceil"),
     "round": _intrinsic("rint"),
     "sign": sign,
+    "sin": sin,
+    "cos": cos,
+    "atan": atan,
 }
 
-_MOVE_ZERO = frozenset({"sigmoid", "hard_sigmoid", "softplus", "exp", "log", "reciprocal"})
+_MOVE_ZERO = frozenset({"sigmoid", "hard_sigmoid", "softplus", "exp", "log", "reciprocal", "cos"})
 
 
 def has_activation(name: str) -> bool:

@@ -37,6 +37,9 @@ _SAME = {
     "ceil": "Ceil",
     "round": "Round",
     "sign": "Sign",
+    "sin": "Sin",
+    "cos": "Cos",
+    "atan": "Atan",
     "identity": "Identity",
 }
 _BINARY = {"add": "Add", "sub": "Sub", "mul": "Mul", "div": "Div", "maximum": "Max", "minimum": "Min", "pow": "Pow"}

@@ -26,6 +26,9 @@ class DType(enum.Enum):
     I32 = "i32"
     I16 = "i16"
     I8 = "i8"
+    U64 = "u64"
+    U32 = "u32"
+    U16 = "u16"
     U8 = "u8"
     BOOL = "bool"
 
@@ -43,6 +46,11 @@ class DType(enum.Enum):
     def is_float(self) -> bool:
         """Whether values are IEEE floating point numbers."""
         return self in (DType.F32, DType.F64, DType.F16)
+
+    @property
+    def is_unsigned(self) -> bool:
+        """Whether values are whole numbers of at least zero, or truth values."""
+        return _NUMPY[self].kind in "ub"
 
     @staticmethod
     def of(dtype: npt.DTypeLike) -> DType:
@@ -62,6 +70,9 @@ _NUMPY: dict[DType, np.dtype[np.generic]] = {
     DType.I32: np.dtype(np.int32),
     DType.I16: np.dtype(np.int16),
     DType.I8: np.dtype(np.int8),
+    DType.U64: np.dtype(np.uint64),
+    DType.U32: np.dtype(np.uint32),
+    DType.U16: np.dtype(np.uint16),
     DType.U8: np.dtype(np.uint8),
     DType.BOOL: np.dtype(np.bool_),
 }

@@ -77,6 +77,9 @@ _C_TYPES = {
     "i16": "int16_t",
     "i32": "int32_t",
     "i64": "int64_t",
+    "u64": "uint64_t",
+    "u32": "uint32_t",
+    "u16": "uint16_t",
     "u8": "uint8_t",
     "bool": "uint8_t",
 }

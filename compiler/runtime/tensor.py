@@ -26,6 +26,9 @@ _NUMPY_NAMES = {
     "i16": "int16",
     "i32": "int32",
     "i64": "int64",
+    "u64": "uint64",
+    "u32": "uint32",
+    "u16": "uint16",
     "u8": "uint8",
     "bool": "bool",
 }

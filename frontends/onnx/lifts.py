@@ -14,6 +14,7 @@ from sqzc.frontends.onnx import (  # noqa: F401
     ops_reduce,
     ops_resize,
     ops_shape,
+    ops_trigonometry,
 )
 from sqzc.frontends.onnx.table import table
 

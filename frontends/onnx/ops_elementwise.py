@@ -11,12 +11,15 @@ from sqzc.frontends.onnx.table import OpView, Results, lift
 from sqzc.frontends.onnx.tensors import require_dtype
 from sqzc.ir import OpDef, Value
 from sqzc.ir.ops import elementwise as ew
+from sqzc.ir.ops import extra_trigonometry as tr
 from sqzc.ir.types import DType
 
 # Operators that are one IR op, with how its attributes are read.
 _UNARY: dict[str, Callable[[OpView], OpDef]] = {
     "Abs": lambda op: ew.Abs(),
+    "Atan": lambda op: tr.Atan(),
     "Ceil": lambda op: ew.Ceil(),
+    "Cos": lambda op: tr.Cos(),
     "Elu": lambda op: ew.Elu(alpha=op.attrs.real("alpha", 1.0)),
     "Erf": lambda op: ew.Erf(),
     "Exp": lambda op: ew.Exp(),
@@ -34,6 +37,7 @@ _UNARY: dict[str, Callable[[OpView], OpDef]] = {
     ),
     "Sigmoid": lambda op: ew.Sigmoid(),
     "Sign": lambda op: ew.Sign(),
+    "Sin": lambda op: tr.Sin(),
     "Softplus": lambda op: ew.Softplus(),
     "Softsign": lambda op: ew.Softsign(),
     "Sqrt": lambda op: ew.Sqrt(),
@@ -42,7 +46,7 @@ _UNARY: dict[str, Callable[[OpView], OpDef]] = {
 
 
 # What was not there from the first operator set on.
-_SINCE = {"Erf": 9, "HardSwish": 14, "Round": 11, "Sign": 9}
+_SINCE = {"Atan": 7, "Cos": 7, "Erf": 9, "HardSwish": 14, "Round": 11, "Sign": 9, "Sin": 7}
 
 
 def _register() -> None:

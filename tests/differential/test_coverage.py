@@ -5,7 +5,7 @@ from __future__ import annotations
 import fnmatch
 
 import pytest
-from differential import cases_conv, cases_elementwise, cases_nn, cases_shape
+from differential import cases_conv, cases_elementwise, cases_nn, cases_shape, cases_wide
 from differential.case import Case, build
 
 from sqzc.backends.llvm.general import GENERAL
@@ -16,7 +16,13 @@ from sqzc.ir.ops.shape import Reshape
 from sqzc.plan.lower import lower
 from sqzc.target import resolve
 
-CASES: list[Case] = [*cases_elementwise.CASES, *cases_shape.CASES, *cases_nn.CASES, *cases_conv.CASES]
+CASES: list[Case] = [
+    *cases_elementwise.CASES,
+    *cases_shape.CASES,
+    *cases_nn.CASES,
+    *cases_conv.CASES,
+    *cases_wide.CASES,
+]
 
 VIEWS = {name for name, cls in registry.items() if issubclass(cls, Identity | Reshape)}
 """Ops that the plan turns into other views of the same memory: no kernel runs them."""

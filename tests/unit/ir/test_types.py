@@ -23,8 +23,8 @@ def test_dtype_of_takes_what_numpy_takes() -> None:
     assert DType.of("float32") is DType.of(np.float32) is DType.F32
     with pytest.raises(VerifyError, match="no element type for numpy's complex64"):
         DType.of(np.complex64)
-    with pytest.raises(VerifyError, match="uint32"):
-        DType.of(np.uint32)
+    with pytest.raises(VerifyError, match="complex128"):
+        DType.of(np.complex128)
 
 
 @pytest.mark.parametrize("text", ["", "nchw4c", "nchw8c", "nchw16c", "nchw999c"])
