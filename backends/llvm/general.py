@@ -13,7 +13,15 @@ from sqzc.backends.llvm.kernels.elementwise import CastMap, UnaryMap
 from sqzc.backends.llvm.kernels.gather import GatherRows
 from sqzc.backends.llvm.kernels.linear import LinearPacked
 from sqzc.backends.llvm.kernels.matmul import MatrixProduct
-from sqzc.backends.llvm.kernels.move import ConcatCopy, CopyFlat, ExpandCopy, PadConstant, SliceCopy, TransposeCopy
+from sqzc.backends.llvm.kernels.move import (
+    ConcatCopy,
+    CopyFlat,
+    ExpandCopy,
+    PadConstant,
+    RelayoutCopy,
+    SliceCopy,
+    TransposeCopy,
+)
 from sqzc.backends.llvm.kernels.norm import InstanceNormPlanes, LocalResponse, SoftmaxAxes
 from sqzc.backends.llvm.kernels.plain_pool import AvgPoolBlocks, AvgPoolRows, MaxPoolBlocks, MaxPoolRows
 from sqzc.backends.llvm.kernels.reduce import ReduceAxes
@@ -33,6 +41,7 @@ GENERAL: tuple[Family, ...] = (
     BatchNormMap(),
     PreluMap(),
     CopyFlat(),
+    RelayoutCopy(),
     TransposeCopy(),
     SliceCopy(),
     ExpandCopy(),

@@ -53,6 +53,8 @@ def moves() -> Iterator[Case]:
         yield case("concat", ops.Concat(axis=axis), *[f32(2, 20, 3, 4)] * 2, layout="blocked", length=0)
     for c in (1, 3, 16, 21):
         yield case("copy.image", ops.Relayout(), f32(2, c, 5, 7), layout="out", length=0, note="to blocks")
+        for dtype in (U8, F16, I64):
+            yield case("relayout", ops.Relayout(), TensorType(dtype, (2, c, 5, 7)), layout="out", length=0)
     draw = random.Random(11)
     for _ in range(10):
         shape = [draw.choice((1, 2, 3, 8, 17)) for _ in range(draw.randint(2, 4))]

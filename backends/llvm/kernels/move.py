@@ -18,7 +18,7 @@ from sqzc.backends.llvm.numbers import Numbers
 from sqzc.backends.llvm.views import Nest, View, Walk, clipped, contiguous, view_of
 from sqzc.ir.constant import Array
 from sqzc.ir.graph import Graph, Node
-from sqzc.ir.ops.shape import Concat, Expand, Pad, PadMode, Slice, Transpose
+from sqzc.ir.ops.shape import Concat, Expand, Pad, PadMode, Relayout, Slice, Transpose
 from sqzc.ir.types import DType
 from sqzc.plan.library import Finished, Selection
 from sqzc.plan.program import Program, Step
@@ -242,3 +242,42 @@ def _block_runs(channels: int, block: int) -> list[tuple[int, int, int]]:
 def _split(width: int, at: int) -> Sequence[tuple[int, int]]:
     """0..width, cut in two at `at` when that is inside."""
     return [(0, width)] if at >= width else [(0, at), (at, width)]
+
+
+class RelayoutCopy(Mover):
+    """Between row-major and channel-blocked, of any size of element; float32 has a faster family."""
+
+    name: ClassVar[str] = "relayout"
+
+    def takes(self, node: Node) -> bool:
+        if not isinstance(node.op, Relayout):
+            return False
+        blocks = {node.inputs[0].type.layout.block, node.output.type.layout.block}
+        return len(blocks) == 1 or 0 in blocks
+
+    def pieces(self, program: Program, step: Step) -> list[Piece]:
+        x, y = view_of(program, step.reads[0]), view_of(program, step.writes[0])
+        if len(x.shape) == len(y.shape):
+            return [Piece(y, x)]
+        blocked, channels = (x, y.shape[1]) if len(x.shape) == 5 else (y, x.shape[1])
+        block = blocked.shape[-1]
+        pieces = []
+        for first, count, width in _block_runs(channels, block):
+            cut = _cut(_cut(blocked, 1, first, count), 4, 0, width)
+            if blocked is y:
+                pieces.append(Piece(cut, _in_blocks(x, first * block, count, width)))
+            else:
+                pieces.append(Piece(_in_blocks(y, first * block, count, width), cut))
+        if blocked is y and channels % block:
+            last = _cut(y, 1, channels // block, 1)
+            pieces.append(Piece(_cut(last, 4, channels % block, block - channels % block)))
+        return pieces
+
+
+def _in_blocks(view: View, first: int, count: int, width: int) -> View:
+    """Channels first.. of a row-major image as [N, count, H, W, width], block by block."""
+    n, _, h, w = view.shape
+    image, plane, row, pixel = view.strides
+    return View(
+        view.dtype, (n, count, h, w, width), (image, width * plane, row, pixel, plane), view.offset + first * plane
+    )

@@ -82,7 +82,7 @@ def choose(p: RowsProblem, target: Target) -> RowsSchedule:
     span = p.ow
     if p.flat and not copied:
         span = min(p.ow, max(1, 1024 // (width * vecs)) * width * vecs)
-    best = RowsSchedule(min(4, p.oc), rows, vecs, width, rows, span, int(copied))
+    best = RowsSchedule(max(1, min(4, p.oc)), rows, vecs, width, rows, span, int(copied))
     # Rows that neighbouring bands share are copied twice, so higher bands are better.
     while copied and best.band < min(16, p.oh):
         higher = RowsSchedule(best.ocs, rows, vecs, width, min(best.band + rows, p.oh), span, 1)
