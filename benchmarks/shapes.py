@@ -10,6 +10,7 @@ them into the layout that suits it and back. Memory stays where it is from call 
 from __future__ import annotations
 
 import json
+import math
 import re
 import statistics
 import sys
@@ -42,6 +43,9 @@ from sqzc.ir.ops.elementwise import Relu
 from sqzc.ir.ops.nn import Conv2d
 from sqzc.ir.types import f32
 from sqzc.plan.program import Program
+from sqzc.profile.build import profile_model
+from sqzc.profile.machine import Machine, measure
+from sqzc.target import resolve
 
 TABLE = Path(__file__).with_name("shapes.txt")
 COLUMNS = ("net", "layer", "n", "ic", "h", "w", "oc", "k", "stride", "pad", "group")
@@ -125,6 +129,8 @@ class Job:
     rounds: int
     turn_seconds: float
     tolerance: float
+    limits: Machine | None
+    """Of the machine, when every step is to be timed too."""
 
 
 def run_shape(shape: Shape, job: Job) -> dict[str, Any]:
@@ -142,7 +148,17 @@ def run_shape(shape: Shape, job: Job) -> dict[str, Any]:
         assert result.code is not None
         record["compile_seconds"] = sum(result.seconds.values())
         record["plan"] = plan_text(result.code.program)
+        record["step_seconds"] = step_seconds(graph, job)
         return {**record, **_time(shape, graph, library, job, result.code.settings.target.name)}
+
+
+def step_seconds(graph: Graph, job: Job) -> list[float] | None:
+    """What each kernel takes, by `sqzc profile`; None when that was not asked for."""
+    if job.limits is None:
+        return None
+    code = CodeOptions(target=job.target, opt_level=3)
+    profile = profile_model(graph, ModelOptions(), code, threads=job.threads, runs=60, machine=job.limits).profile
+    return [row.seconds for row in profile.rows]
 
 
 def _time(shape: Shape, graph: Graph, library: Path, job: Job, target: str) -> dict[str, Any]:
@@ -172,8 +188,9 @@ def _time(shape: Shape, graph: Graph, library: Path, job: Job, target: str) -> d
 
 
 def _relative(agreements: list[Agreement]) -> float | None:
-    """The largest difference between any two, as a share of the largest value."""
-    return max((a.largest / (a.scale or 1.0) for a in agreements), default=None)
+    """The largest difference between any two, as a share of the largest value; None where there is none or no end."""
+    shares = [a.largest / (a.scale or 1.0) for a in agreements]
+    return max(shares) if shares and math.isfinite(max(shares)) else None
 
 
 def row_text(record: dict[str, Any], shape: Shape) -> str:
@@ -184,7 +201,10 @@ def row_text(record: dict[str, Any], shape: Shape) -> str:
     times = "".join(f"{1e6 * row['median']:15.1f}" for row in (ours, *peers))
     speed = record["flops"] / ours["median"] / 1e9
     ratio = f"{record['ratio']:8.3f}" if peers else ""
-    return f"{record['name']:34} {shape!s:40}{times}{ratio}{speed:9.1f}  {'; '.join(record['plan'])}"
+    steps = record["plan"]
+    if record["step_seconds"]:
+        steps = [f"{1e6 * us:.0f} us {step}" for step, us in zip(steps, record["step_seconds"], strict=True)]
+    return f"{record['name']:34} {shape!s:40}{times}{ratio}{speed:9.1f}  {'; '.join(steps)}"
 
 
 def summary_of(rows: list[dict[str, Any]]) -> dict[str, Any]:
@@ -217,6 +237,7 @@ def run_all(shapes: list[Shape], job: Job) -> Iterator[dict[str, Any]]:
 @click.option("--rounds", default=10, show_default=True, help="How often each contender has a turn.")
 @click.option("--turn-ms", default=20.0, show_default=True, help="How long the slower one's turn is, about.")
 @click.option("--tolerance", default=2e-5, show_default=True, help="Of outputs, by the largest of them.")
+@click.option("--steps", is_flag=True, help="Time every kernel of each shape too, as sqzc profile does.")
 @click.option("--json", "output", type=click.Path(path_type=Path), help="Write the record there.")
 def main(
     vs: str,
@@ -227,11 +248,14 @@ def main(
     rounds: int,
     turn_ms: float,
     tolerance: float,
+    steps: bool,
     output: Path | None,
 ) -> None:
     """Time the convolutions in shapes.txt. The exit code is 1 when one does not compile or gives wrong answers."""
     try:
-        job = Job(find_peers(parse_peers(vs), peer_python), threads, target, rounds, turn_ms / 1e3, tolerance)
+        peers = find_peers(parse_peers(vs), peer_python)
+        limits = measure(resolve(target or "native"), threads) if steps else None
+        job = Job(peers, threads, target, rounds, turn_ms / 1e3, tolerance, limits)
         shapes = [shape for shape in read_shapes() if re.search(only, shape.name)]
         if not shapes:
             raise UsageError(f"no shape has a match for '{only}'", expected=f"a name in {TABLE.name}")
@@ -257,7 +281,7 @@ def main(
         "shapes": rows,
     }
     if output is not None:
-        write_text(output, json.dumps(record, indent=1) + "\n")
+        write_text(output, json.dumps(record, indent=1, allow_nan=False) + "\n")
     show_summary(record)
     if record["failed"]:
         sys.exit(1)

@@ -91,7 +91,7 @@ def command(
         code = CodeOptions(target=target, opt_level=None if level is None else parse_level(level))
         with prepare(subject, of, model_of, code, reporter.stage) as prepared:
             record = bench(prepared, options)
-    text = json.dumps(record, indent=1)
+    text = json.dumps(record, indent=1, allow_nan=False)
     if to_stdout:
         click.echo(text)
     else:
@@ -114,7 +114,7 @@ def show(record: dict[str, Any]) -> None:
     for setting in record["settings"]:
         show_table(*_table(record, setting))
         for agreement in setting["agreements"]:
-            click.echo(Agreement(**agreement))
+            click.echo(Agreement.from_data(agreement))
         click.echo()
     machine, load = record["machine"], record["load"]
     click.echo(

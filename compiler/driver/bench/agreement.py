@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import combinations
@@ -16,8 +17,8 @@ from sqzc.ir.constant import Array
 class Agreement:
     """Two contenders' outputs side by side.
 
-    `largest` is the largest absolute difference and `scale` the largest absolute value of any output; infinite when
-    the outputs have different shapes. `same_top1` of `images` have their largest value at the same place in both.
+    `largest` is the largest absolute difference, infinite when the outputs have different shapes or one has a NaN or
+    an infinity that the other has not; `scale` is the largest absolute value of any output. `same_top1` of `images` have their largest value at the same place in both.
     """
 
     first: str
@@ -28,12 +29,17 @@ class Agreement:
     images: int
 
     def holds(self, tolerance: float) -> bool:
-        """Whether the difference is at most `tolerance` of the scale. Never when there are NaNs in one alone."""
+        """Whether the difference is at most `tolerance` of the scale."""
         return self.largest <= tolerance * self.scale or self.largest == 0
 
     def to_data(self) -> dict[str, Any]:
-        """As JSON has it."""
-        return asdict(self)
+        """As JSON has it, which knows no infinity: None stands for it."""
+        return {**asdict(self), "largest": self.largest if math.isfinite(self.largest) else None}
+
+    @staticmethod
+    def from_data(data: Mapping[str, Any]) -> Agreement:
+        """What `to_data` gave."""
+        return Agreement(**{**data, "largest": math.inf if data["largest"] is None else data["largest"]})
 
     def __str__(self) -> str:
         top = f"same top-1 on {self.same_top1} of {self.images}" if self.images else "no top-1"
@@ -48,9 +54,9 @@ def compare(answers: Mapping[str, Sequence[Array]], images: int) -> list[Agreeme
 
 def _compare(first: str, ours: Sequence[Array], second: str, theirs: Sequence[Array], images: int) -> Agreement:
     if [a.shape for a in ours] != [a.shape for a in theirs]:
-        return Agreement(first, second, np.inf, 0.0, 0, images)
+        return Agreement(first, second, math.inf, 0.0, 0, images)
     largest = max(difference(a, b) for a, b in zip(ours, theirs, strict=True))
-    scale = max(float(np.max(np.abs(a), initial=0.0)) for a in (*ours, *theirs))
+    scale = max(_size(array) for array in (*ours, *theirs))
     same = 0
     if images:
         tops = [scores[0].reshape(images, -1).argmax(axis=1) for scores in (ours, theirs)]
@@ -59,7 +65,15 @@ def _compare(first: str, ours: Sequence[Array], second: str, theirs: Sequence[Ar
 
 
 def difference(a: Array, b: Array) -> float:
-    """The largest absolute difference; values that are NaN or the same infinity in both do not differ."""
+    """The largest absolute difference; infinite where one alone is NaN or infinite, or they are so in other ways."""
     wide = a.astype(np.float64), b.astype(np.float64)
-    same = (wide[0] == wide[1]) | (np.isnan(wide[0]) & np.isnan(wide[1]))
-    return float(np.max(np.abs(np.where(same, 0.0, wide[0] - wide[1])), initial=0.0))
+    numbers = np.isfinite(wide[0]) & np.isfinite(wide[1])
+    alike = (wide[0] == wide[1]) | (np.isnan(wide[0]) & np.isnan(wide[1]))
+    if not np.all(numbers | alike):
+        return float("inf")
+    return float(np.max(np.abs(np.subtract(*wide, where=numbers, out=np.zeros_like(wide[0]))), initial=0.0))
+
+
+def _size(array: Array) -> float:
+    """The largest absolute value that is a number."""
+    return float(np.max(np.abs(array), initial=0.0, where=np.isfinite(array)))

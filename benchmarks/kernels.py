@@ -1,0 +1,218 @@
+"""Every kernel of a network against the roofline: how near it is to what the machine allows it.
+
+Time and limits are those of `sqzc profile`. What is added here is the arithmetic that a kernel really does: Winograd's
+and Strassen's forms are counted in their own multiply-adds and sums, each sum as one instruction of the same ports, so
+that they cannot look better than the machine by doing less than the operator asks for.
+
+    python benchmarks/kernels.py squeezenet1.1 --json benchmarks/results/kernels.json
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+
+import sqzc
+from sqzc.backends.llvm.problems import ConvProblem, conv_problem
+from sqzc.backends.llvm.schedules import conv_strassen, conv_winograd
+from sqzc.backends.llvm.winograd_math import FORMS
+from sqzc.cli.console import show_table
+from sqzc.diagnostics import SqzcError
+from sqzc.driver.bench.machine import Watch, busy_warning, machine_facts
+from sqzc.driver.bench.model import FORMAT
+from sqzc.driver.options import CodeOptions, ModelOptions, zoo_path
+from sqzc.ir.files import write_text
+from sqzc.ir.ops.nn import Conv2d
+from sqzc.plan.program import Program, Step
+from sqzc.plan.traffic import step_traffic
+from sqzc.profile.build import profile_model
+from sqzc.profile.machine import Machine, measure
+from sqzc.profile.rows import Profile
+
+BAR = 0.85
+"""The share of its roofline that every kernel is to reach."""
+
+LEAST_PART = 0.002
+"""Kernels with less of the time than this are not judged: entering them takes longer than what they do."""
+
+STEADY = 0.05
+"""By how much the peak may differ before and after, or the clock has changed and the shares mean little."""
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """One kernel. `flops` are the operator's, `done` what the kernel really does, in the same unit; `least` the seconds
+    that the machine needs for that or for the bytes, whichever is more, and `bound` which it was.
+    """
+
+    layer: str
+    kernel: str
+    schedule: str
+    seconds: float
+    flops: int
+    done: int
+    bytes: int
+    least: float
+    bound: str
+
+    @property
+    def share(self) -> float:
+        """The part of the roofline that it reaches; 1 for what takes no time."""
+        return self.least / self.seconds if self.seconds > 0 else 1.0
+
+    def to_data(self) -> dict[str, Any]:
+        """As JSON has it."""
+        return {**asdict(self), "share": self.share}
+
+
+def conv_flops(p: ConvProblem) -> int:
+    """Of a convolution by its definition, without bias and activation, two for a multiply-add."""
+    return 2 * p.n * p.oc * p.oh * p.ow * (p.ic // p.group) * p.kh * p.kw
+
+
+def winograd_flops(p: ConvProblem, s: conv_winograd.WinogradSchedule) -> int:
+    """Of all image tiles, those included that hang over the edge: products, data and output transforms."""
+    form = FORMS[s.m]
+    rows, columns = conv_winograd.grid(p, s.m)
+    channels = p.oc_blocks * (p.y_block or 1)
+    products = form.size**2 * p.ic_padded * channels
+    data = 2 * form.size * form.data_ops * p.ic_padded
+    output = (form.size + form.m) * form.output_ops * channels
+    return 2 * p.n * rows * columns * (products + data + output)
+
+
+def strassen_flops(p: ConvProblem) -> int:
+    """Of seven products of halves, the four sums of data, and the two sums of products that no product begins with."""
+    half = conv_strassen.half(p)
+    pixels = conv_strassen.pixels(p)
+    products = 7 * half.oc * half.ic * pixels
+    sums = 4 * half.ic * pixels + 2 * half.oc * pixels
+    return 2 * p.n * (products + sums)
+
+
+def done_flops(program: Program, step: Step) -> int:
+    """The arithmetic of a step in multiply-adds of two FLOPs; any other vector instruction counts as one of them.
+
+    A convolution's bias and ReLU are not counted: the sum starts at the bias, and the ReLU goes with the store.
+    """
+    if not step.ops or not isinstance(step.ops[0], Conv2d) or "kh" not in step.facts:
+        return 2 * step.flops
+    p = conv_problem(program, step)
+    if "winograd" in step.kernel:
+        return winograd_flops(p, conv_winograd.WinogradSchedule.from_fields(step.schedule))
+    if "strassen" in step.kernel:
+        return strassen_flops(p)
+    return conv_flops(p)
+
+
+def moved_bytes(program: Program, step: Step) -> int:
+    """What is read and written at least, once each. Of filters the form that is read: what a handle has prepared."""
+    traffic = step_traffic(program, step)
+    return traffic.read + traffic.written + max(traffic.constants, step.prepared)
+
+
+def judge(program: Program, profile: Profile) -> list[Kernel]:
+    """All kernels in order."""
+    kernels = []
+    for row, step in zip(profile.rows, program.steps, strict=True):
+        done, size = done_flops(program, step), moved_bytes(program, step)
+        least, bound = least_seconds(done, size, profile.machine)
+        kernels.append(Kernel(row.layer, row.kernel, row.schedule, row.seconds, row.flops, done, size, least, bound))
+    return kernels
+
+
+def least_seconds(done: int, size: int, machine: Machine) -> tuple[float, str]:
+    """The roofline: the time for the arithmetic at the peak, or for the bytes from the nearest level with room."""
+    level = machine.level_for(size)
+    arithmetic, moving = done / machine.peak_flops, size / level.bytes_per_second
+    return (arithmetic, "FMA") if arithmetic >= moving else (moving, level.level)
+
+
+def record_of(profile: Profile, kernels: list[Kernel], load: dict[str, Any], peak_after: float) -> dict[str, Any]:
+    """Ready for JSON. `peak_after` is the peak measured again when all was done."""
+    done, spent = sum(k.done for k in kernels), sum(k.seconds for k in kernels)
+    judged = [k.seconds >= LEAST_PART * spent for k in kernels]
+    peak = profile.machine.peak_flops
+    warnings = [busy_warning(load)]
+    if abs(peak_after / peak - 1) > STEADY:
+        warnings.append(f"the peak was {peak / 1e9:.0f} GFLOP/s before and {peak_after / 1e9:.0f} after")
+    return {
+        "format": FORMAT,
+        "kind": "kernels",
+        "model": profile.model,
+        "threads": profile.threads,
+        "machine": {**machine_facts(), "limits": profile.machine.to_json(), "peak_after": peak_after},
+        "load": load,
+        "warning": "; ".join(words for words in warnings if words) or None,
+        "versions": {"sqzc": sqzc.__version__},
+        "runs": profile.runs,
+        "total_seconds": profile.total,
+        "plain_seconds": profile.plain_total,
+        "kernel_seconds": spent,
+        "peak_share": done / spent / profile.machine.peak_flops if spent else None,
+        "least_seconds": sum(k.least for k in kernels),
+        "bar": BAR,
+        "below": sum(yes and k.share < BAR for k, yes in zip(kernels, judged, strict=True)),
+        "kernels": [{**k.to_data(), "judged": yes} for k, yes in zip(kernels, judged, strict=True)],
+    }
+
+
+def show(record: dict[str, Any]) -> None:
+    """The table."""
+    rows = [
+        [
+            k["layer"],
+            k["kernel"],
+            f"{1e6 * k['seconds']:.1f}",
+            f"{k['done'] / max(k['seconds'], 1e-12) / 1e9:.1f}",
+            k["bound"],
+            mark(k),
+        ]
+        for k in record["kernels"]
+    ]
+    title = f"{record['model']}, {record['threads']} thread(s): {1e3 * record['total_seconds']:.3f} ms with probes"
+    show_table(["layer", "kernel", ">us", ">GFLOP/s done", "bound", ">of the roofline"], rows, title=title)
+    peak = record["machine"]["limits"]["peak_flops"] / 1e9
+    click.echo(f"peak {peak:.1f} GFLOP/s; all kernels at their limits: {1e3 * record['least_seconds']:.3f} ms")
+    judged = sum(k["judged"] for k in record["kernels"])
+    click.echo(f"{record['below']} of {judged} kernels below {BAR:.0%}; in brackets: too short to be judged")
+
+
+def mark(kernel: dict[str, Any]) -> str:
+    """The share of the roofline, with a sign where it is below the bar."""
+    share = f"{kernel['share']:.0%}"
+    return f"({share})" if not kernel["judged"] else share if kernel["share"] >= BAR else f"< {share}"
+
+
+@click.command()
+@click.argument("model", default="squeezenet1.1")
+@click.option("--threads", default=1, show_default=True)
+@click.option("--target", help="The CPU to compile for. Default: this one.")
+@click.option("--runs", type=int, help="How often the network runs. Default: about a second.")
+@click.option("--weights", default="pretrained", show_default=True, help="pretrained, or random[:SEED].")
+@click.option("--json", "output", type=click.Path(path_type=Path), help="Write the record there.")
+def main(model: str, threads: int, target: str | None, runs: int | None, weights: str, output: Path | None) -> None:
+    """Time every kernel of MODEL and say how near to the roofline it is."""
+    watch = Watch()
+    try:
+        options = ModelOptions(weights=weights, search_path=zoo_path(os.environ))
+        result = profile_model(model, options, CodeOptions(target=target, opt_level=3), threads=threads, runs=runs)
+        again = measure(result.profile.machine.target, threads).peak_flops
+        record = record_of(result.profile, judge(result.program, result.profile), watch.facts(), again)
+        if output is not None:
+            write_text(output, json.dumps(record, indent=1, allow_nan=False) + "\n")
+    except SqzcError as error:
+        sys.exit(error.render())
+    show(record)
+    if record["warning"]:
+        click.echo(f"warning: {record['warning']}", err=True)
+
+
+if __name__ == "__main__":
+    main()
