@@ -17,7 +17,21 @@ import sqzc
 from sqzc.cli.crash import save_reproducer
 from sqzc.diagnostics import SqzcError, nearest
 
-SUBCOMMANDS = ("compile", "run", "classify", "info", "opt", "bench", "profile", "report", "target", "zoo", "demo")
+SUBCOMMANDS = (
+    "compile",
+    "run",
+    "classify",
+    "info",
+    "opt",
+    "diff",
+    "bisect",
+    "bench",
+    "profile",
+    "report",
+    "target",
+    "zoo",
+    "demo",
+)
 """In the order in which `sqzc --help` lists them; each lives in `sqzc.cli.<name>`, as a command called `command`."""
 
 OK, USER_ERROR, USAGE, BUG, INTERRUPTED = 0, 1, 2, 70, 130
