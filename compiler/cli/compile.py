@@ -50,7 +50,10 @@ sqzc compile dumps/13-fuse-conv-relu.sqz -o libsqz.so
 @click.option("-O", "level", type=str, metavar="LEVEL", help="Optimisation level, -O0 to -O3. Default: -O3.")
 @click.option("--passes", metavar="SPEC", help="A pipeline in place of the level's: fold-mean,fuse-conv-relu{limit=3}")
 @click.option(
-    "--dump-ir", type=PATH, metavar="DIR", help="Write the IR after every pass that changed it, and the code."
+    "--dump-ir",
+    type=PATH,
+    metavar="DIR",
+    help="Write the IR after every pass that changed it, the code, and a page that shows it all: DIR/index.html.",
 )
 @names_option("--print-before", "Show the IR before these passes, or all.")
 @names_option("--print-after", "Show the IR after these passes, or all.")

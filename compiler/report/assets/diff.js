@@ -3,6 +3,7 @@
 
 const Diff = (() => {
   const CONTEXT = 3;
+  const MANY_CONSTANTS = 10; // rows of constants in a block above which they are folded, as the ops are what matters
   const narrow = matchMedia("(max-width: 860px)");
   let redraw = null;
   narrow.addEventListener("change", () => redraw && redraw());
@@ -44,30 +45,52 @@ const Diff = (() => {
   /** Equal lines, with the middle of a long run folded behind a button. */
   function equalRun(split, [, left, right, count], texts, first, last) {
     const one = (k) => cells(split, "=", left + k, right + k, texts, null);
+    const range = (from, to) => Array.from({ length: to - from }, (_, k) => one(from + k)).flat();
     const head = first ? 0 : CONTEXT;
     const foot = last ? 0 : CONTEXT;
-    if (count <= head + foot + 2) return Array.from({ length: count }, (_, k) => one(k)).flat();
-    const gap = element("div", { class: "gap" });
-    const hidden = count - head - foot;
-    gap.append(element("button", {
-      type: "button",
-      class: "link",
-      onclick: () => gap.replaceWith(...Array.from({ length: hidden }, (_, k) => one(head + k)).flat()),
-    }, `${hidden} equal lines`));
-    const range = (from, to) => Array.from({ length: to - from }, (_, k) => one(from + k)).flat();
+    if (count <= head + foot + 2) return range(0, count);
+    const gap = fold(`${count - head - foot} equal lines`, () => range(head, count - foot));
     return [...range(0, head), gap, ...range(count - foot, count)];
+  }
+
+  /** A button in place of rows that it shows when asked. */
+  function fold(text, rows) {
+    const gap = element("div", { class: "gap" });
+    gap.append(element("button", { type: "button", class: "link", onclick: () => gap.replaceWith(...rows()) }, text));
+    return gap;
+  }
+
+  /** Whether a row is a constant that came, went or changed. */
+  function isConstant([kind, first, second], texts) {
+    if (kind === "=") return false;
+    const line = kind === "+" ? texts.after[first] : texts.before[first];
+    return line.startsWith("  const ") && (kind !== "~" || texts.after[second].startsWith("  const "));
+  }
+
+  function rowCells(split, row, texts) {
+    if (row[0] === "-") return cells(split, "-", row[1], -1, texts, null);
+    if (row[0] === "+") return cells(split, "+", -1, row[1], texts, null);
+    return cells(split, "~", row[1], row[2], texts, [row[3], row[4]]);
   }
 
   function build(stage, texts, split) {
     const grid = element("div", { class: `diff ${split ? "split" : "unified"}`, "data-testid": "diff" });
     if (split) grid.append(element("div", { class: "head" }, "before"), element("div", { class: "head" }, "after"));
     else grid.append(element("div", { class: "head" }, "− before   + after"));
-    stage.diff.forEach((row, at) => {
-      if (row[0] === "=") grid.append(...equalRun(split, row, texts, at === 0, at === stage.diff.length - 1));
-      else if (row[0] === "-") grid.append(...cells(split, "-", row[1], -1, texts, null));
-      else if (row[0] === "+") grid.append(...cells(split, "+", -1, row[1], texts, null));
-      else grid.append(...cells(split, "~", row[1], row[2], texts, [row[3], row[4]]));
-    });
+    const rows = stage.diff;
+    for (let at = 0; at < rows.length;) {
+      let end = at;
+      while (end < rows.length && isConstant(rows[end], texts)) end += 1;
+      if (end - at > MANY_CONSTANTS) {
+        const block = rows.slice(at, end);
+        grid.append(fold(`${block.length} constants that came, went or changed`, () => block.flatMap((row) => rowCells(split, row, texts))));
+        at = end;
+        continue;
+      }
+      const row = rows[at];
+      grid.append(...(row[0] === "=" ? equalRun(split, row, texts, at === 0, at === rows.length - 1) : rowCells(split, row, texts)));
+      at += 1;
+    }
     return grid;
   }
 

@@ -64,7 +64,7 @@ Invoke = Callable[..., Result]
 
 
 @pytest.fixture
-def invoke(profile: Profile, program: Program, monkeypatch: pytest.MonkeyPatch) -> object:
+def invoke(profile: Profile, program: Program, monkeypatch: pytest.MonkeyPatch) -> Invoke:
     """The command, with a profile that needs no compiling."""
 
     def fake(model: str, *_: object, **__: object) -> profile_build.Result:
@@ -78,7 +78,7 @@ def invoke(profile: Profile, program: Program, monkeypatch: pytest.MonkeyPatch) 
     return run
 
 
-def test_the_table_says_what_the_rows_are(invoke: object) -> None:
+def test_the_table_says_what_the_rows_are(invoke: Invoke) -> None:
     done = invoke("tiny")
     lines = done.output.splitlines()
     assert "no such thing as tiny" in done.output
@@ -94,7 +94,7 @@ def test_the_table_says_what_the_rows_are(invoke: object) -> None:
     assert any("peak 100.0 GFLOP/s" in line for line in lines)
 
 
-def test_json_trace_and_picture_at_once(invoke: object, tmp_path: Path) -> None:
+def test_json_trace_and_picture_at_once(invoke: Invoke, tmp_path: Path) -> None:
     trace = tmp_path / "trace.json"
     done = invoke("tiny", "--json", "--trace", str(trace))
     data = json.loads(done.stdout)
