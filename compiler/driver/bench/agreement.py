@@ -18,7 +18,8 @@ class Agreement:
     """Two contenders' outputs side by side.
 
     `largest` is the largest absolute difference, infinite when the outputs have different shapes or one has a NaN or
-    an infinity that the other has not; `scale` is the largest absolute value of any output. `same_top1` of `images` have their largest value at the same place in both.
+    an infinity that the other has not; `scale` is the largest absolute value of any output. `same_top1` of `images`
+    have their largest value at the same place in both.
     """
 
     first: str
