@@ -1,11 +1,12 @@
-"""What every frontend shares: the table of lifting functions and the one error that lists all that is missing."""
+"""What every frontend shares: the table of lifting functions, the error that lists all that is missing, one form."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Generic, TypeVar
 
 from sqzc.diagnostics import Location, UnsupportedError, nearest
+from sqzc.ir.ops.nn import Rounding, window_size
 
 F = TypeVar("F")
 
@@ -56,3 +57,13 @@ def unsupported_error(
         f"the {format_name} net uses {count} that sqzc does not support:\n" + "\n".join(lines),
         location=Location(file),
     )
+
+
+def settled_rounding(
+    sizes: Sequence[int], reach: Sequence[int], stride: Sequence[int], before: Sequence[int], after: Sequence[int]
+) -> Rounding:
+    """CEIL for a pool that is counted so, but FLOOR where that gives the same sizes, so that a net has one form."""
+    for size, *window in zip(sizes, reach, stride, before, after, strict=True):
+        if window_size(size, *window, Rounding.CEIL, "pool") != window_size(size, *window, Rounding.FLOOR, "pool"):
+            return Rounding.CEIL
+    return Rounding.FLOOR

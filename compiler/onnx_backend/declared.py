@@ -9,7 +9,7 @@ from onnx import AttributeProto, TensorProto
 
 from sqzc.frontends.onnx.lifts import table
 from sqzc.frontends.onnx.loader import EXPANDED, STANDARD_DOMAINS
-from sqzc.frontends.onnx.table import NEWEST_OPSET, lifter
+from sqzc.frontends.onnx.table import NEWEST_OPSET, OLDEST_OPSET, lifter
 from sqzc.frontends.onnx.tensors import ir_dtype, type_name
 
 BRANCHING = frozenset({"If"})
@@ -43,7 +43,7 @@ def undeclared(model: Any) -> str | None:
     """Why a model is not among those that sqzc says it runs; None when it is."""
     opset = max((o.version for o in model.opset_import if o.domain in STANDARD_DOMAINS), default=NEWEST_OPSET)
     for name in sorted(operators_of(model)):
-        if name not in EXPANDED | BRANCHING and lifter(name, opset) is None:
+        if name not in EXPANDED | BRANCHING and lifter(name, max(opset, OLDEST_OPSET)) is None:
             return f"operator {name}"
     for what in _types(model.graph):
         return what

@@ -16,8 +16,9 @@ from sqzc.frontends.caffe2.windows import (
     require_no_negative_pad,
     resolved_pads,
 )
+from sqzc.frontends.common import settled_rounding
 from sqzc.ir import Builder
-from sqzc.ir.ops.nn import AvgPool2d, MaxPool2d, Pool2d, Rounding
+from sqzc.ir.ops.nn import AvgPool2d, MaxPool2d, Pool2d
 
 _AXES = {"1D": 1, "2D": 2, "3D": 3}
 
@@ -70,4 +71,5 @@ def _edges(op: OpView, window: Window, sizes: tuple[int, ...]) -> dict[str, Any]
                 "legacy_pad 3 with a last window wholly outside the image, which Caffe2 leaves undefined"
             )
     # Caffe's rule takes the leading padding on both sides, whatever the file says of the other.
-    return {"pads": quad(heads * 2), "rounding": Rounding.CEIL}
+    rounding = settled_rounding(sizes, window.kernel, window.stride, heads, heads)
+    return {"pads": quad(heads * 2), "rounding": rounding}

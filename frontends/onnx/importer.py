@@ -333,7 +333,7 @@ class _Importer:
             ) from error
 
     def _lift(self, node: Any, where: Location, function: Any) -> None:
-        view = OpView(node, self.model.opset, where, AttrReader(node, where), self.values)
+        view = OpView(node, self.model.opset, self.model.written, where, AttrReader(node, where), self.values)
         first = len(self.graph.nodes)
         found = function(view)
         view.attrs.finish()
@@ -361,7 +361,7 @@ class _Importer:
 
     def _branch(self, node: Any, where: Location, place: str) -> None:
         """An If whose condition is known: the nodes of the branch that is taken."""
-        view = OpView(node, self.model.opset, where, AttrReader(node, where), self.values)
+        view = OpView(node, self.model.opset, self.model.written, where, AttrReader(node, where), self.values)
         taken = "then_branch" if view.known(0, "the condition").all() else "else_branch"
         branch = view.attrs.graph(taken)
         if branch is None or len(branch.output) != len(node.output):

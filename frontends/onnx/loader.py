@@ -53,11 +53,13 @@ class Model:
     """A model as read.
 
     `graph` is the main graph without its initializers, whose arrays are in `arrays`; `refused` says why an
-    initializer has none. `sha256` is that of the model file.
+    initializer has none. `opset` is the operator set of the graph, `written` that of the file. `sha256` is that of the
+    model file.
     """
 
     graph: Any
     opset: int
+    written: int
     file: str
     arrays: dict[str, Array] = field(default_factory=dict)
     refused: dict[str, str] = field(default_factory=dict)
@@ -120,7 +122,7 @@ def check_model(proto: Any, file: str, folder: Path | None = None) -> Model:
         for function in proto.functions:
             refuse_external(_as_graph(function), file)
     opset = _opset(proto, file)
-    model = Model(proto.graph, opset, file)
+    model = Model(proto.graph, opset, opset, file)
     _take_initializers(model, folder)
     _check(proto, file)
     proto = _inlined(proto, file)

@@ -139,6 +139,9 @@ def _float_remainder(op: OpView, a: Value, b: Value) -> Value:
 def lift_prelu(op: OpView) -> Value:
     """x where x >= 0, else slope * x; the slope broadcasts to x."""
     x, slope = op.input(0), op.input(1)
+    if op.written < 7 and slope.type.rank == 1 and x.type.rank > 1:
+        # The converter leaves it as it was then: one number for each channel.
+        slope = op.reshape(slope, (slope.type.elements, *(1,) * (x.type.rank - 2)))
     if broadcast_shapes(x.type.shape, slope.type.shape) != x.type.shape:
         raise op.error("the slope does not broadcast to x", expected=str(x.type), got=str(slope.type))
     full = (1,) * (x.type.rank - slope.type.rank) + slope.type.shape

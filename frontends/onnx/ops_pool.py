@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
 
+from sqzc.frontends.common import settled_rounding
 from sqzc.frontends.onnx.table import OpView, Results, lift
 from sqzc.frontends.onnx.tensors import int_range
 from sqzc.frontends.onnx.windows import Window, as_image, frames, from_frames, from_image, read_window, spatial
@@ -24,7 +26,28 @@ def _window(op: OpView, x: Value) -> tuple[Window, Rounding]:
     window = read_window(op, spatial(op, x))
     if window.axes > 3:
         raise op.unsupported(f"{op.type} over {window.axes} spatial axes")
-    return window, Rounding.CEIL if op.attrs.flag("ceil_mode", False) else Rounding.FLOOR
+    if not op.attrs.flag("ceil_mode", False):
+        return window, Rounding.FLOOR
+    parts = (window.reach, window.stride, window.before, window.after)
+    return window, settled_rounding(spatial(op, x), *parts)
+
+
+def _hanging(window: Window, sizes: tuple[int, ...]) -> tuple[Window, Rounding]:
+    """A window whose padding is longer at the end as one that hangs over the end instead, if it has the same places.
+
+    Only for pools to which padding and what lies past it are the same. Exporters write either form; this is Caffe2's.
+    """
+    if all(b >= a for b, a in zip(window.before, window.after, strict=True)):
+        return window, Rounding.FLOOR
+    for size, reach, stride, before, after in zip(
+        sizes, window.reach, window.stride, window.before, window.after, strict=True
+    ):
+        if reach > size + 2 * before:
+            return window, Rounding.FLOOR
+        hanging = window_size(size, reach, stride, before, before, Rounding.CEIL, "pool")
+        if hanging != window_size(size, reach, stride, before, after, Rounding.FLOOR, "pool"):
+            return window, Rounding.FLOOR
+    return replace(window, after=window.before), Rounding.CEIL
 
 
 def _plane(op: OpView, x: Value, make: Callable[[Window], MaxPool2d | AvgPool2d], window: Window) -> Value:
@@ -48,6 +71,8 @@ def lift_max_pool(op: OpView) -> Results:
     """Padded taps never win. The second output is the position of each maximum in the flattened input."""
     x = op.input(0)
     window, rounding = _window(op, x)
+    if rounding is Rounding.FLOOR:
+        window, rounding = _hanging(window, spatial(op, x))
     column_major = op.attrs.flag("storage_order", False)
 
     def make(part: Window) -> MaxPool2d:
@@ -114,6 +139,8 @@ def lift_average_pool(op: OpView) -> Value:
     x = op.input(0)
     window, rounding = _window(op, x)
     include = op.attrs.flag("count_include_pad", False)
+    if rounding is Rounding.FLOOR and not include:
+        window, rounding = _hanging(window, spatial(op, x))
     if window.axes == 3:
         return _average_volume(op, x, window, rounding, include)
 

@@ -33,10 +33,11 @@ class DynamicError(UnsupportedError):
 
 @dataclass(frozen=True)
 class OpView:
-    """One node as a lifting function sees it."""
+    """One node as a lifting function sees it. `written` is the operator set of the file, before any conversion."""
 
     node: Any
     opset: int
+    written: int
     location: Location
     attrs: AttrReader
     values: Values
