@@ -233,6 +233,7 @@ def generate(optimised: Optimised, program: Program, *, shared: bool = True, pro
         max_threads=settings.threads_max,
         scratch_bytes=scratch,
         prepared_bytes=program.prepared_bytes,
+        batch_split=True,
         fixed_prefix=shared,
     )
     with stage("generating LLVM IR", optimised.graph):
