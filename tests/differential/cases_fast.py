@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from differential.case import Case
 from differential.cases_conv import SAME, SIGMOID, conv
-from differential.forcing import always_strassen, force, prefer, without
+from differential.forcing import always_strassen, force, prefer
 
 from sqzc.backends.llvm.kernels.conv_direct import ConvDirect
 from sqzc.backends.llvm.kernels.conv_pool import ConvGlobalAverage, ConvMaxPool
@@ -25,7 +25,7 @@ FAMILIES = {
     family.name: family
     for family in (
         ConvDirect(),
-        ConvWinograd(),
+        ConvWinograd(always=True),
         ConvMaxPool(),
         ConvGlobalAverage(),
         ConvStrassen(),
@@ -82,8 +82,6 @@ def prepare(patch: pytest.MonkeyPatch, item: Case, schedule: Any) -> None:
     if "strassen" in item.kernel:
         always_strassen(patch)
     if item.kernel in FAMILIES:
-        if item.kernel != "conv2d.winograd":
-            without(patch, "conv2d.winograd")
         prefer(patch, FAMILIES[item.kernel])
     if schedule is not None:
         force(patch, schedule)

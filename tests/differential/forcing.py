@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from types import ModuleType
+from typing import cast
 
 import pytest
 
@@ -12,7 +13,7 @@ from sqzc.backends.llvm.family import Family, Schedule
 from sqzc.backends.llvm.kernels import conv_direct, conv_pool, conv_strassen, conv_winograd, pool
 from sqzc.backends.llvm.problems import ConvProblem, PoolProblem
 from sqzc.backends.llvm.schedules.conv_direct import DirectSchedule
-from sqzc.backends.llvm.schedules.conv_strassen import StrassenSchedule, candidates
+from sqzc.backends.llvm.schedules.conv_strassen import StrassenSchedule, applies
 from sqzc.backends.llvm.schedules.conv_winograd import WinogradSchedule
 from sqzc.backends.llvm.schedules.pool import PoolSchedule
 from sqzc.target import Target
@@ -23,6 +24,10 @@ Problem = ConvProblem | PoolProblem
 def prefer(patch: pytest.MonkeyPatch, *families: Family) -> None:
     """These families are asked first, in this order, even where others would be faster."""
     names = {family.name for family in families}
+    winograd = [family for family in families if isinstance(family, conv_winograd.ConvWinograd)]
+    patch.setitem(cast(dict[str, Family | None], library.WINOGRAD), "auto", winograd[0] if winograd else None)
+    if not winograd:
+        without(patch, conv_winograd.ConvWinograd.name)
     rest = tuple(family for family in library.FAMILIES if family.name not in names)
     patch.setattr(library, "FAMILIES", (*families, *rest))
 
@@ -37,7 +42,7 @@ def without(patch: pytest.MonkeyPatch, *names: str) -> None:
 def force(patch: pytest.MonkeyPatch, schedule: Schedule) -> None:
     """Every kernel of the schedule's kind runs with it; the schedule's own check must pass where it has one."""
 
-    def chosen(problem: Problem, target: Target) -> Schedule:
+    def chosen(problem: Problem, target: Target, *_: object) -> Schedule:
         if isinstance(schedule, DirectSchedule | WinogradSchedule):
             assert isinstance(problem, ConvProblem)
             schedule.check(problem, target)
@@ -67,4 +72,4 @@ def _strassen(schedule: StrassenSchedule) -> Callable[[ConvProblem, Target], tup
 
 def always_strassen(patch: pytest.MonkeyPatch) -> None:
     """Strassen's form runs wherever it can."""
-    patch.setattr(conv_strassen, "pays", lambda p, target: next(iter(candidates(p, target)), None) is not None)
+    patch.setattr(conv_strassen, "pays", lambda p, target: applies(p))

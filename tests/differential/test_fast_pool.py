@@ -15,7 +15,7 @@ from differential.forcing import force, without
 
 from sqzc.backends.llvm.kernels.conv_pool import ConvGlobalAverage, ConvMaxPool
 from sqzc.backends.llvm.problems import ConvProblem, conv_problem
-from sqzc.backends.llvm.schedules.conv_direct import DirectSchedule, candidates
+from sqzc.backends.llvm.schedules.conv_direct import DirectSchedule, candidates, registers
 from sqzc.backends.llvm.schedules.pool import PoolSchedule
 from sqzc.ir.ops.activation import NONE, Activation
 from sqzc.ir.ops.nn import AvgPool2d, MaxPool2d, Rounding
@@ -126,7 +126,7 @@ def test_tiles_of_an_average_cover_every_pixel_once(target: str, monkeypatch: py
     for cols in (1, 3, 5, 7, 8):
         for rows, oc_vecs in ((1, 2), (3, 1), (4, 1)):
             schedule = DirectSchedule(oc_vecs, rows, cols, 0, "oc", 0)
-            if rows * cols * oc_vecs + oc_vecs + (oc_vecs > 1) > chosen.vector_registers:
+            if registers(oc_vecs, rows * cols, chosen) > chosen.vector_registers:
                 continue
             force(monkeypatch, schedule)
             item = Case(

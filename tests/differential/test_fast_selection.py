@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from differential.case import Case
+from differential.case import Case, build
 from differential.cases_conv import SAME, conv
 from differential.checking import TARGET_NAMES, assert_close, check, target_or_skip
 from differential.compiling import Compiled
 
-from sqzc.backends.llvm.library import Library
+from sqzc.backends.llvm.library import WINOGRAD, Library
 from sqzc.backends.reference import evaluate
 from sqzc.ir import DType, Graph
 from sqzc.ir.constant import Constant
@@ -54,6 +54,19 @@ def fire(target: Target, shape: tuple[int, int, int, int], oc: int) -> Graph:
         y = graph.insert(op, [image, weights], types=[type_.with_layout(blocks)]).output
         graph.add_output(f"y{k}", graph.insert(Relayout(), [y], types=[type_.with_layout(PLAIN)]).output)
     return graph
+
+
+@pytest.mark.parametrize("target", TARGET_NAMES)
+@pytest.mark.parametrize("winograd", WINOGRAD)
+@pytest.mark.parametrize("size", [(3, 3), (3, 9), (4, 4), (4, 5), (5, 4)])
+def test_every_choice_of_winograd_runs_the_smallest_images(size: tuple[int, int], winograd: str, target: str) -> None:
+    # An image of 4 x 4 is a single tile of F(4,3).
+    chosen = target_or_skip(target)
+    item = conv("conv2d.*", (1, 16, *size), (20, 16, 3, 3), layout="blocked", pads=SAME)
+    program = lower(build(item, chosen), Library(chosen, winograd))
+    (kernel,) = [step.kernel for step in program.steps if step.kernel.startswith("conv2d.")]
+    if winograd in ("f2", "f4"):
+        assert (kernel == "conv2d.winograd") == (min(size) >= 4)
 
 
 SIZES = [(512, 32, 31, 512), (256, 16, 29, 512), (1024, 4, 34, 1024), (512, 12, 62, 512), (512, 14, 14, 512)]

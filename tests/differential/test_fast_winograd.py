@@ -14,9 +14,11 @@ from differential.compiling import Compiled
 from differential.forcing import force, prefer
 
 from sqzc.backends.llvm.kernels.conv_winograd import ConvWinograd
+from sqzc.backends.llvm.schedules.conv_direct import registers
 from sqzc.backends.llvm.schedules.conv_winograd import WinogradSchedule
 from sqzc.ir import TensorType
 from sqzc.ir.ops.activation import NONE, Activation
+from sqzc.target import Target
 
 GROWTH = 6.0
 """How much larger than a plain sum's the errors of F(4,3) may be; those of F(2,3) are like a plain sum's."""
@@ -56,14 +58,14 @@ def shapes() -> Iterator[Shape]:
     yield Shape((3, 0), (4, 2), 5, 8, residual=True, act=RELU)
 
 
-def schedules(item: Case, lanes: int, registers: int, m: int) -> Iterator[WinogradSchedule]:
+def schedules(item: Case, target: Target, m: int) -> Iterator[WinogradSchedule]:
     """Small and large register tiles, one band and several, both orders, prepared or not."""
     (y,) = item.ops[0].result_types([TensorType(t.dtype, t.shape) for t in item.types])
     _, oc, oh, ow = y.shape
-    blocks, rows, columns = -(-oc // lanes), -(-oh // m), -(-ow // m)
+    blocks, rows, columns = -(-oc // target.vector_lanes), -(-oh // m), -(-ow // m)
     for oc_vecs in {1, min(2, blocks), min(4, blocks)}:
         for band in {1, rows, -(-rows // 2)}:
-            room = (registers - oc_vecs - (oc_vecs > 1)) // oc_vecs
+            room = max(n for n in range(1, 32) if registers(oc_vecs, n, target) <= target.vector_registers)
             for tiles in {1, min(3, band * columns, room), min(band * columns, room)}:
                 for order in ("tile", "position"):
                     yield WinogradSchedule(m, oc_vecs, tiles, band, order, 0)
@@ -96,8 +98,8 @@ def check(item: Case, m: int, target_name: str, patch: pytest.MonkeyPatch, sched
 def test_every_size(shape: Shape, m: int, target: str, monkeypatch: pytest.MonkeyPatch) -> None:
     chosen = target_or_skip(target)
     item = shape.case(chosen.vector_lanes)
-    prefer(monkeypatch, ConvWinograd())
-    every = sorted(schedules(item, chosen.vector_lanes, chosen.vector_registers, m), key=str)
+    prefer(monkeypatch, ConvWinograd(always=True))
+    every = sorted(schedules(item, chosen, m), key=str)
     # A different schedule for each shape; the next test holds the shape and goes through the schedules.
     pick = every[hash_of(shape, m) % len(every)]
     check(item, m, target, monkeypatch, WinogradSchedule(**{**pick.to_fields(), "prepared": hash_of(shape, m) % 2}))
@@ -114,8 +116,8 @@ def test_schedules_do_not_change_the_answer(m: int, target: str, monkeypatch: py
     # Every product is summed over the channels in the same order, whatever the tile.
     chosen = target_or_skip(target)
     item = Shape((1, 0), (2, 1), 9, 6, act=SIGMOID).case(chosen.vector_lanes)
-    prefer(monkeypatch, ConvWinograd())
-    every = sorted(schedules(item, chosen.vector_lanes, chosen.vector_registers, m), key=str)
+    prefer(monkeypatch, ConvWinograd(always=True))
+    every = sorted(schedules(item, chosen, m), key=str)
     tried = every[:: max(1, len(every) // 9)]
     seen = {}
     for number, schedule in enumerate(tried):

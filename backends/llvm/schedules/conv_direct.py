@@ -17,6 +17,8 @@ L2_BYTES_PER_CYCLE = 24
 # Bytes a cycle from beyond the second-level cache, streamed with prefetches (measured, the same).
 FAR_BYTES_PER_CYCLE = 8
 
+ORDERS = ("oc", "px")
+
 
 @dataclass(frozen=True)
 class DirectSchedule(Schedule):
@@ -49,6 +51,10 @@ class DirectSchedule(Schedule):
                 f"a tile of {self.oc_vecs} x {self.rows} x {self.cols}",
                 expected=f"within {problem.oc_blocks} x {height} x {width}",
             )
+        if self.flat and not can_flatten(problem):
+            raise ScheduleError("a flat image", expected="rows that follow each other without a gap")
+        if self.order not in ORDERS:
+            raise ScheduleError(f"order '{self.order}'", expected=" or ".join(ORDERS))
 
 
 def registers(oc_vecs: int, pixels: int, target: Target) -> int:
@@ -82,7 +88,7 @@ def candidates(p: ConvProblem, target: Target, *, rows_apart: bool = False) -> I
                 # Rows are stacked only where one row cannot fill the registers.
                 if fits and (rows == 1 or cols == width or cols <= 4):
                     ahead = int(p.kh * p.kw == 1 and 1 < p.lanes < p.ic_padded)
-                    for order in ("oc", "px"):
+                    for order in ORDERS:
                         yield DirectSchedule(oc_vecs, rows, cols, int(flat), order, ahead)
 
 

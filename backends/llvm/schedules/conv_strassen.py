@@ -33,6 +33,10 @@ class StrassenSchedule(Schedule):
             )
         if not applies(problem) or rows_and_width(problem)[1] % self.cols:
             raise ScheduleError(f"halves of {problem.oh} x {problem.ow} pixels do not divide into {self.cols}")
+        if self.oc_vecs > half_blocks(problem):
+            raise ScheduleError(
+                f"a tile of {self.oc_vecs} channel blocks", expected=f"at most half the image's, {half_blocks(problem)}"
+            )
 
 
 def applies(p: ConvProblem) -> bool:

@@ -24,6 +24,8 @@ STORE_MISS = 3.5
 # Cycles a run that a byte of transformed filters must save to be kept.
 MEMORY_PRICE = 1 / 128
 
+ORDERS = ("tile", "position")
+
 
 @dataclass(frozen=True)
 class WinogradSchedule(Schedule):
@@ -53,6 +55,14 @@ class WinogradSchedule(Schedule):
             )
         if self.m not in FORMS or problem.oh < self.m or problem.ow < self.m:
             raise ScheduleError(f"F({self.m},3) on an image of {problem.oh} x {problem.ow}")
+        rows, columns = grid(problem, self.m)
+        if self.oc_vecs > problem.oc_blocks or self.band > rows or self.tiles > self.band * columns:
+            raise ScheduleError(
+                f"{self.oc_vecs} channel blocks, {self.tiles} image tiles, bands of {self.band} rows",
+                expected=f"within {problem.oc_blocks} blocks, {self.band * columns} tiles in a band and {rows} rows",
+            )
+        if self.order not in ORDERS:
+            raise ScheduleError(f"order '{self.order}'", expected=" or ".join(ORDERS))
 
 
 def grid(p: ConvProblem, m: int) -> tuple[int, int]:
@@ -145,9 +155,11 @@ def candidates(p: ConvProblem, target: Target, forms: tuple[int, ...] = (4, 2)) 
         band = max(1, min(rows, target.l2_bytes // 2 // per_row))
         bands = sorted({1, -(-rows // -(-rows // band))})
         for oc_vecs in range(1, min(4, p.oc_blocks) + 1):
-            for band, tiles in itertools.product(bands, range(2, 29)):
-                if tiles <= band * columns and registers(oc_vecs, tiles, target) <= target.vector_registers:
-                    for order in ("tile", "position"):
+            for band, tiles in itertools.product(bands, range(1, 29)):
+                # A single image tile keeps too few sums going, and is for images that have no more.
+                possible = min(2, band * columns) <= tiles <= band * columns
+                if possible and registers(oc_vecs, tiles, target) <= target.vector_registers:
+                    for order in ORDERS:
                         for prepared in (0, 1):
                             yield WinogradSchedule(m, oc_vecs, tiles, band, order, prepared)
 
