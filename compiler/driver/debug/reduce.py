@@ -28,12 +28,21 @@ class _Reducer:
         self.graph, self.fails, self.row_major = graph, fails, row_major
         self.values = evaluate_values(graph, inputs)
         self.deadline = time.monotonic() + seconds
+        # Values that are outputs of every part that has them. Only used where the failure does not show without.
+        self.watched: list[Value] = []
 
     @property
     def late(self) -> bool:
         return time.monotonic() > self.deadline
 
     def part(self, nodes: Iterable[Node], outputs: Sequence[Value] | None = None) -> Reduced:
+        nodes = list(nodes)
+        if outputs is None and self.watched:
+            made = {id(value) for node in nodes for value in node.outputs}
+            leaving = {name for name, _ in extract(self.graph, nodes).outputs}
+            results = [value for node in nodes for value in node.outputs]
+            watched = {id(value) for value in self.watched if id(value) in made}
+            outputs = [value for value in results if value.name in leaving or id(value) in watched]
         graph = extract(self.graph, nodes, outputs)
         inputs = {value.name: self.values[value.name] for value in graph.inputs}
         return Reduced(row_major_interface(graph) if self.row_major else graph, inputs)
@@ -47,13 +56,23 @@ class _Reducer:
     def grow(self, seeds: Sequence[Node]) -> list[Node] | None:
         """The smallest surroundings of the seeds that fail; None when not even the whole graph does."""
         nodes = self.in_order(seeds)
-        while not self.test(nodes):
+        while not self.shows(nodes, seeds):
             wider = neighbours(self.graph, nodes)
             if len(wider) == len(nodes) or self.late:
                 nodes = list(self.graph.nodes)
-                return nodes if self.test(nodes) else None
+                return nodes if self.shows(nodes, seeds) else None
             nodes = wider
         return nodes
+
+    def shows(self, nodes: Sequence[Node], seeds: Sequence[Node]) -> bool:
+        """Whether nodes fail as they are, or else with the results of the seeds made outputs."""
+        if self.test(nodes):
+            return True
+        self.watched = [value for node in seeds for value in node.outputs]
+        if self.test(nodes):
+            return True
+        self.watched = []
+        return False
 
     def in_order(self, nodes: Iterable[Node]) -> list[Node]:
         kept = {id(node) for node in nodes}
@@ -78,7 +97,7 @@ class _Reducer:
 
     def drop_outputs(self, nodes: list[Node]) -> list[Value]:
         """Keeps the outputs that the failure needs, at least one."""
-        names = [name for name, _ in extract(self.graph, nodes).outputs]
+        names = [name for name, _ in self.part(nodes).graph.outputs]
         by_name = {value.name: value for node in nodes for value in node.outputs}
         kept = [by_name[name] for name in names]
         for value in list(kept):
