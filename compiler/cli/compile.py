@@ -62,6 +62,11 @@ sqzc compile dumps/13-fuse-conv-relu.sqz -o libsqz.so
 @verify_kernels_option
 @click.option("--time-passes", is_flag=True, help="Show how long every pass took.")
 @click.option("--threads-max", type=int, metavar="N", help="The most threads that the library accepts.")
+@click.option(
+    "--winograd",
+    type=click.Choice(["auto", "off", "f2", "f4"]),
+    help="3x3 convolutions with fewer multiplications: where it pays, never, F(2,3) or F(4,3). Default: auto.",
+)
 @click.option("--linker", metavar="NAME", help="ld, ld.lld, cc or ziglang. Default: the first that is found.")
 @json_option
 def command(
@@ -81,6 +86,7 @@ def command(
     verify_kernels: int,
     time_passes: bool,
     threads_max: int | None,
+    winograd: str | None,
     linker: str | None,
     as_json: bool,
     **of_model: Any,
@@ -109,6 +115,7 @@ def command(
                 prefix=prefix,
                 threads_max=threads_max,
                 stop_after=stop_after,
+                winograd=winograd,
             ),
             WatchOptions(
                 dump_ir=dump_ir,

@@ -237,6 +237,7 @@ def compile(
     prefix: str | None = None,
     threads: int = 1,
     threads_max: int | None = None,
+    winograd: str | None = None,
     model_dir: str | os.PathLike[str] | None = None,
     labels: str | os.PathLike[str] | None = None,
 ) -> Model:
@@ -247,7 +248,8 @@ def compile(
     `model` for what the zoo says, `none`, or a number per channel that the library is to subtract. weights:
     `pretrained` or `random[:SEED]`. target, opt_level: `native` and 3, unless a dumped `.sqz` says how it was being
     compiled. passes: a pipeline in place of the level's. threads: of the model that is returned; threads_max: that the
-    library accepts.
+    library accepts. winograd: `auto` for 3x3 convolutions with fewer multiplications where that is predicted to be
+    faster, `off`, or `f2` and `f4` for one form wherever it is possible.
 
     SqzcError for anything wrong with the model or the options; SqzcWarning for weights that are not the published ones.
     """
@@ -267,7 +269,7 @@ def compile(
         model,
         path,
         _model_options(init_net, inputs, mean, weights, model_dir, labels),
-        CodeOptions(target=target, opt_level=level, passes=passes, prefix=prefix, threads_max=threads_max),
+        CodeOptions(target, level, passes, prefix, threads_max, winograd=winograd),
         WatchOptions(dump_ir=optional_path(dump_ir), verify_passes=int(verify_passes)),
     )
     _warn(result.warnings)

@@ -71,6 +71,7 @@ class Settings:
     pipeline: str
     prefix: str
     threads_max: int
+    winograd: str = "auto"
     done: tuple[str, ...] = ()
     stop_after: str | int | None = None
 
@@ -83,13 +84,14 @@ class Settings:
         """Where a compilation stands after `records`."""
         remaining = records[-1].remaining if records else self.pipeline
         done = (*self.done, *(record.spec for record in records))
-        return BuildState(self.opt_level, self.target.name, self.prefix, self.threads_max, done, remaining)
+        fixed = self.opt_level, self.target.name, self.prefix, self.threads_max
+        return BuildState(*fixed, done, remaining, self.winograd)
 
 
 def settle(source: Source, options: CodeOptions) -> Settings:
     """What to make of a source: the caller's wishes, else those that a dump carries, else the defaults."""
     from sqzc.backends.llvm.abi import MAX_THREADS
-    from sqzc.driver.options import parse_level, parse_threads_max
+    from sqzc.driver.options import parse_level, parse_threads_max, parse_winograd
 
     state = source.facts.build
     level = options.opt_level if options.opt_level is not None else state.opt_level if state else 3
@@ -108,6 +110,7 @@ def settle(source: Source, options: CodeOptions) -> Settings:
         pipeline=pipeline,
         prefix=check_prefix(options.prefix or (state.prefix if state else identifier(source.graph.name))),
         threads_max=parse_threads_max(threads_max),
+        winograd=parse_winograd(options.winograd or (state.winograd if state else "auto")),
         done=state.done if state else (),
         stop_after=options.stop_after,
     )
@@ -148,7 +151,7 @@ def make_plan(optimised: Optimised) -> Program:
 
     graph = optimised.graph
     with stage("planning", graph):
-        program = lower(legalize(graph), Library(optimised.settings.target))
+        program = lower(legalize(graph), Library(optimised.settings.target, optimised.settings.winograd))
         verify_program(program)
         return program
 

@@ -42,6 +42,7 @@ class BuildState:
     threads_max: int
     done: tuple[str, ...]
     remaining: str
+    winograd: str = "auto"
 
 
 @dataclass(frozen=True)
@@ -130,6 +131,7 @@ def _is_build(value: Any) -> bool:
         threads_max=_is_count,
         done=_is_list(_is_text),
         remaining=_is_text,
+        winograd=_is_text,
     )(value)
 
 

@@ -57,7 +57,7 @@ class CodeOptions:
     """What code is made. None is the default: `native`, level 3, the model's name as prefix, 256 threads.
 
     A `.sqz` file that was dumped in the middle of a compilation has defaults of its own: those it was dumped with.
-    `passes` is a pipeline to run in place of the level's.
+    `passes` is a pipeline to run in place of the level's; `winograd` one of `WINOGRAD`.
     """
 
     target: str | None = None
@@ -66,6 +66,7 @@ class CodeOptions:
     prefix: str | None = None
     threads_max: int | None = None
     stop_after: str | int | None = None
+    winograd: str | None = None
 
 
 def parse_mean(mean: MeanLike) -> str | tuple[float, ...] | None:
@@ -110,6 +111,15 @@ def zoo_path(environment: Mapping[str, str]) -> tuple[Path, ...]:
 def optional_path(path: str | os.PathLike[str] | None) -> Path | None:
     """A Path, or None for None."""
     return None if path is None else Path(path)
+
+
+def parse_winograd(word: str) -> str:
+    """Checks a choice of Winograd's form: where it pays, never, or F(2,3) or F(4,3) wherever it is possible."""
+    from sqzc.backends.llvm.library import WINOGRAD
+
+    if word not in WINOGRAD:
+        raise UsageError(f"no form of Winograd's convolution '{word}'", expected=", ".join(WINOGRAD))
+    return word
 
 
 def parse_threads_max(count: int) -> int:
