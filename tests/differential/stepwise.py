@@ -9,7 +9,6 @@ import llvmlite.binding as llvm
 import numpy as np
 import numpy.typing as npt
 from differential.compiling import FILL, GUARD_BYTES, Arrays
-from llvmlite import ir
 
 from sqzc.backends.llvm import codegen, objects
 from sqzc.backends.llvm.library import Library
@@ -36,12 +35,7 @@ class Stepwise:
         library = Library(target)
         self.families = library.families
         self.program: Program = lower(graph, library)
-        # With probes every kernel is called just once, in the order of the steps.
-        module = codegen.generate(self.program, library.families, target, probes=True)
-        self.symbols = called_kernels(module)
-        assert len(self.symbols) == len(self.program.steps)
-        for name in {*self.symbols, *([codegen.PREPARE] if self.program.prepared_bytes else [])}:
-            module.globals[name].linkage = "external"
+        module, self.symbols = codegen.generate_kernels(self.program, library.families, target)
         self.pool = codegen.constant_pool(self.program)
         self.constants = aligned(self.pool.bytes)
         for at, data in self.pool.parts:
@@ -132,18 +126,6 @@ class Stepwise:
         channels = np.arange(shape[1] * block).reshape(shape[1], 1, 1, block) < c
         used[:, :, top : top + h, left : left + w] = channels
         return values, used
-
-
-def called_kernels(module: ir.Module) -> list[str]:
-    """The symbols of the kernels that `net` calls, in order."""
-    found = []
-    for block in module.globals[codegen.NET].blocks:
-        for instruction in block.instructions:
-            if isinstance(instruction, ir.instructions.CallInstr):
-                name = instruction.callee.name
-                if name != codegen.BARRIER and not name.startswith("llvm."):
-                    found.append(name)
-    return found
 
 
 def aligned(size: int) -> npt.NDArray[np.uint8]:
