@@ -19,6 +19,7 @@ EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 
 SAYS = {
     "classify.py": "maze: ",
+    "debugging.py": "repro/ shows it with 4 ops:",
     "own_graph.py": "largest difference from the reference in double precision: ",
     "passes.py": "fuse-conv-relu",
 }
