@@ -63,7 +63,7 @@ def settled_rounding(
     sizes: Sequence[int], reach: Sequence[int], stride: Sequence[int], before: Sequence[int], after: Sequence[int]
 ) -> Rounding:
     """CEIL for a pool that is counted so, but FLOOR where that gives the same sizes, so that a net has one form."""
-    for size, *window in zip(sizes, reach, stride, before, after, strict=True):
-        if window_size(size, *window, Rounding.CEIL, "pool") != window_size(size, *window, Rounding.FLOOR, "pool"):
+    for window in zip(sizes, reach, stride, before, after, strict=True):
+        if window_size(*window, Rounding.CEIL, "pool") != window_size(*window, Rounding.FLOOR, "pool"):
             return Rounding.CEIL
     return Rounding.FLOOR

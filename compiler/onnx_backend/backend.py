@@ -20,6 +20,7 @@ from sqzc.diagnostics import UnsupportedError, UsageError
 from sqzc.frontends.onnx import UnsupportedModelError, lift_proto
 from sqzc.frontends.onnx.importer import NotStaticError
 from sqzc.ir.graph import Graph
+from sqzc.onnx_backend.declared import undeclared
 
 Array = npt.NDArray[Any]
 Arrays = Mapping[str, Array]
@@ -120,7 +121,6 @@ class SqzcBackend(Backend):  # type: ignore[misc]
         """A model ready to run, checked and, as far as it is static, compiled. `kwargs` are for `runner`."""
         if not cls.supports_device(device):
             raise UnsupportedError(f"device {device}", expected="CPU")
-        super().prepare(model, device)
         return SqzcBackendRep(model, lambda graph: cls.runner(graph, **kwargs))
 
     @classmethod
@@ -147,6 +147,11 @@ class SqzcBackend(Backend):  # type: ignore[misc]
         )
         model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid(node.domain, version)])
         return SqzcBackendRep(model, lambda lifted: cls.runner(lifted, **kwargs)).run(arrays)
+
+    @classmethod
+    def is_compatible(cls, model: Any, device: str = "CPU", **kwargs: Any) -> bool:
+        """Whether sqzc says that it runs the model; told from operators and element types alone."""
+        return cls.supports_device(device) and undeclared(model) is None
 
     @classmethod
     def supports_device(cls, device: str) -> bool:

@@ -42,15 +42,15 @@ def tensors_of(graph: Any) -> Iterator[tuple[str, Any]]:
                 todo.extend(attr.graphs)
 
 
-def refuse_external(graph: Any, file: str) -> None:
-    """FrontendError for the first tensor whose data is elsewhere."""
-    for what, tensor in tensors_of(graph):
-        if tensor.data_location == TensorProto.EXTERNAL or tensor.external_data:
-            raise FrontendError(
-                f"{what} has its data in another file, which is not read unless asked for",
-                location=Location(file),
-                hint="allow_external_data=True reads it, from below the model's folder only",
-            )
+def refuse_external(graph: Any, file: str, *, but_initializers: bool = False) -> None:
+    """FrontendError for the first tensor whose data is elsewhere; with `but_initializers` the graph's own may be."""
+    skipped = len(graph.initializer) if but_initializers else 0
+    # The graph's own initializers come first.
+    for index, (what, tensor) in enumerate(tensors_of(graph)):
+        if (tensor.data_location == TensorProto.EXTERNAL or tensor.external_data) and index >= skipped:
+            words = "which only an initializer may have" if but_initializers else "which is not read unless asked for"
+            hint = None if but_initializers else "allow_external_data=True reads it, from below the model's folder only"
+            raise FrontendError(f"{what} has its data in another file, {words}", location=Location(file), hint=hint)
 
 
 def read_external(tensor: Any, what: str, folder: Path, file: str) -> Array:

@@ -352,7 +352,7 @@ class _Importer:
         if value.is_constant:
             return value
         if id(value) not in fresh:
-            return self.values.add(Identity(), [value], name)[0]
+            (value,) = self.values.add(Identity(), [value], name)
         fresh.discard(id(value))
         value.source = (name,)
         if value.name != name:
@@ -376,22 +376,18 @@ class _Importer:
     # -- outputs ------------------------------------------------------------------------------------------------------
 
     def _outputs(self) -> None:
-        for info in self.model.graph.output:
-            where = Location(self.file, f"output '{info.name}'")
-            value = self.values.attach(self.values.get(info.name, where))
-            self._check_output(info, value, where)
+        for name, declared in self.model.outputs:
+            where = Location(self.file, f"output '{name}'")
+            value = self.values.attach(self.values.get(name, where))
+            # The element type is part of the interface: what came out must be what was declared.
+            if declared and ir_dtype(declared) is not value.type.dtype:
+                raise FrontendError(
+                    f"output '{name}' has another element type than declared",
+                    location=where,
+                    expected=type_name(declared),
+                    got=str(value.type),
+                )
             try:
-                self.graph.add_output(info.name, value)
+                self.graph.add_output(name, value)
             except VerifyError as error:
                 raise FrontendError(error.message, location=where) from error
-
-    def _check_output(self, info: Any, value: Value, where: Location) -> None:
-        """The declared element type must be the one that came out: it is part of the interface."""
-        declared = info.type.tensor_type.elem_type
-        if declared and ir_dtype(declared) is not value.type.dtype:
-            raise FrontendError(
-                f"output '{info.name}' has another element type than declared",
-                location=where,
-                expected=type_name(declared),
-                got=str(value.type),
-            )

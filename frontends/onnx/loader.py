@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import stat
+from collections.abc import MutableSequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -53,14 +54,15 @@ class Model:
     """A model as read.
 
     `graph` is the main graph without its initializers, whose arrays are in `arrays`; `refused` says why an
-    initializer has none. `opset` is the operator set of the graph, `written` that of the file. `sha256` is that of the
-    model file.
+    initializer has none. `outputs` are names with declared element types, 0 where there is none. `opset` is the
+    operator set of the graph, `written` that of the file. `sha256` is that of the model file.
     """
 
     graph: Any
     opset: int
     written: int
     file: str
+    outputs: tuple[tuple[str, int], ...] = ()
     arrays: dict[str, Array] = field(default_factory=dict)
     refused: dict[str, str] = field(default_factory=dict)
     sha256: str = ""
@@ -116,14 +118,15 @@ def parse(data: bytes, file: str) -> Any:
 
 def check_model(proto: Any, file: str, folder: Path | None = None) -> Model:
     """A parsed model as plain records; `proto` is used up on the way. External data is read below `folder` alone."""
+    _check_text(proto, file)
     _check_counts(proto, file)
-    if folder is None:
-        refuse_external(proto.graph, file)
-        for function in proto.functions:
-            refuse_external(_as_graph(function), file)
+    refuse_external(proto.graph, file, but_initializers=folder is not None)
+    for function in proto.functions:
+        refuse_external(_as_graph(function), file)
     opset = _opset(proto, file)
     model = Model(proto.graph, opset, opset, file)
     _take_initializers(model, folder)
+    _take_outputs(model)
     _check(proto, file)
     proto = _inlined(proto, file)
     if opset < OLDEST_OPSET:
@@ -134,6 +137,21 @@ def check_model(proto: Any, file: str, folder: Path | None = None) -> Model:
     _check_counts(proto, file)
     model.graph = proto.graph
     return model
+
+
+def _check_text(proto: Any, file: str) -> None:
+    """FrontendError for a name that is no text: protobuf hands such a one on as bytes, or stumbles over it."""
+    todo = [proto]
+    try:
+        while todo:
+            for descriptor, value in todo.pop().ListFields():
+                many = value if isinstance(value, MutableSequence) else [value]
+                if descriptor.message_type is not None:
+                    todo.extend(many)
+                elif descriptor.type == descriptor.TYPE_STRING and any(isinstance(text, bytes) for text in many):
+                    raise FrontendError("a name in the model is no UTF-8 text", location=Location(file))
+    except UnicodeDecodeError as error:
+        raise FrontendError("a name in the model is no UTF-8 text", location=Location(file)) from error
 
 
 def _as_graph(function: Any) -> Any:
@@ -210,6 +228,23 @@ def _take_initializers(model: Model, folder: Path | None) -> None:
     if graph.sparse_initializer:
         name = graph.sparse_initializer[0].values.name
         raise UnsupportedError(f"initializer '{name}' is sparse", location=Location(file))
+
+
+def _take_outputs(model: Model) -> None:
+    """Notes the outputs, and completes them: a shape that is not written down is no fault here, but is to the checker.
+
+    Types of intermediate results are dropped, as they are not relied on.
+    """
+    graph = model.graph
+    model.outputs = tuple((str(info.name), int(info.type.tensor_type.elem_type)) for info in graph.output)
+    for info in graph.output:
+        tensor = info.type.tensor_type
+        if info.type.WhichOneof("value") in (None, "tensor_type") and not (
+            tensor.elem_type and tensor.HasField("shape")
+        ):
+            elem_type = tensor.elem_type or onnx.TensorProto.FLOAT
+            info.CopyFrom(helper.make_tensor_value_info(info.name, elem_type, []))
+    del graph.value_info[:]
 
 
 def _check(proto: Any, file: str) -> None:

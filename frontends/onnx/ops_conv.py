@@ -180,5 +180,5 @@ def _spread(op: OpView, x: Value, step: int) -> Value:
     if step == 1:
         return x
     n, c, d, h, w = x.type.shape
-    apart = op.add(Pad(pads=(0, 0, 0, 0, 0, step - 1, 0, 0)), op.reshape(x, (n * c, d, 1, h * w)))
+    apart = op.add(Pad(pads=(0, 0, 0, 0, 0, 0, step - 1, 0)), op.reshape(x, (n * c, d, 1, h * w)))
     return op.reshape(apart, (n, c, d * step, h, w))

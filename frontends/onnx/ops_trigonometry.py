@@ -60,7 +60,13 @@ def lift_asinh(op: OpView) -> Value:
     size = op.add(ew.Abs(), x)
     root = op.add(ew.Sqrt(), op.add(ew.Add(), op.add(ew.Mul(), x, x), op.number(1, x, "one")))
     y = op.add(ew.Mul(), op.add(ew.Sign(), x), op.add(ew.Log(), op.add(ew.Add(), size, root)))
-    return cast(op, y, op.input(0).type.dtype)
+    return cast(op, _itself_near_zero(op, x, y), op.input(0).type.dtype)
+
+
+def _itself_near_zero(op: OpView, x: Value, y: Value) -> Value:
+    """x where it is below 1e-5: there the sum of 1 and x has lost more of x than the function differs from it."""
+    near = op.add(ew.Less(), op.add(ew.Abs(), x), op.number(1e-5, x, "near"))
+    return op.add(ew.Where(), near, x, y)
 
 
 @lift("Acosh", since=9)
@@ -79,4 +85,4 @@ def lift_atanh(op: OpView) -> Value:
     one = op.number(1, x, "one")
     ratio = op.add(ew.Div(), op.add(ew.Add(), one, x), op.add(ew.Sub(), one, x))
     y = op.add(ew.Mul(), op.add(ew.Log(), ratio), op.number(0.5, x, "half"))
-    return cast(op, y, op.input(0).type.dtype)
+    return cast(op, _itself_near_zero(op, x, y), op.input(0).type.dtype)

@@ -195,6 +195,11 @@ class Versions:
         return self._by_since[max(fitting)] if fitting else None
 
     @property
+    def sinces(self) -> list[int]:
+        """The operator sets that functions are good from, in order."""
+        return sorted(self._by_since)
+
+    @property
     def oldest(self) -> int:
         """The operator set that the oldest function is good from."""
         return min(self._by_since)

@@ -16,7 +16,8 @@ from sqzc.frontends.onnx.tensors import Array
 from sqzc.ir import Builder, OpDef, Value
 from sqzc.ir.constant import Constant
 from sqzc.ir.graph import Node
-from sqzc.ir.ops.shape import Reshape, Transpose
+from sqzc.ir.ops.shape import Expand, Reshape, Transpose
+from sqzc.ir.types import TensorType
 
 Evaluate = Callable[[Node, Sequence[Array]], list[Array]]
 """Computes the results of one IR node from its operands."""
@@ -83,8 +84,6 @@ class Values:
 
     def filled(self, symbol: str, fill: Array, shape: Sequence[int]) -> Value:
         """The single element of `fill` in every place of `shape`: a constant, or an op where that takes much memory."""
-        from sqzc.ir.ops.shape import Expand
-
         if self._take(math.prod(shape) * fill.itemsize):
             return self.constant(symbol, np.full(tuple(shape), fill.reshape(()), fill.dtype))
         one = self.constant(f"{symbol}/fill", fill.reshape((1,) * len(shape)))
@@ -111,7 +110,7 @@ class Values:
     # -- ops ----------------------------------------------------------------------------------------------------------
 
     def add(self, op: OpDef, operands: Sequence[Value], name: str) -> list[Value]:
-        """The results of an op, called `name`; computed here and now when all operands are known."""
+        """The results of an op for the tensor `name`; computed here and now when all operands are known."""
         types = op.result_types([value.type for value in operands])
         if all(type_.elements == 0 for type_ in types):
             return [self.constant(name, np.empty(type_.shape, type_.dtype.numpy)) for type_ in types]
@@ -124,11 +123,12 @@ class Values:
                 results = self._evaluate(scratch, [value.data for value in operands])
                 return [self.constant(name, array) for array in results]
         attached = [self.attach(value) for value in operands]
-        return self.builder.add_multi(op, *attached, sources=((name,),) * len(types))
+        names, sources = [f"{name}/{op.name}"] * len(types), [(name,)] * len(types)
+        return self.builder.graph.insert(op, attached, names=names, sources=sources).outputs
 
-    def _affords(self, op: OpDef, types: Sequence[object]) -> bool:
+    def _affords(self, op: OpDef, types: Sequence[TensorType]) -> bool:
         # A reshape is a view of the same memory.
-        return isinstance(op, Reshape) or self._take(sum(type_.physical_bytes for type_ in types))  # type: ignore[attr-defined]
+        return isinstance(op, Reshape) or self._take(sum(type_.physical_bytes for type_ in types))
 
     def reshape(self, value: Value, shape: Sequence[int], name: str) -> Value:
         """The value under another shape of as many elements; itself when the shape is the same."""
