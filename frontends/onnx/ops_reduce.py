@@ -12,7 +12,7 @@ from sqzc.frontends.onnx.tensors import int_range
 from sqzc.ir import Value
 from sqzc.ir.ops import elementwise as ew
 from sqzc.ir.ops import shape as sh
-from sqzc.ir.ops.nn import Softmax
+from sqzc.ir.ops.nn import AvgPool2d, Softmax
 from sqzc.ir.types import DType
 
 _KINDS: dict[str, type[sh.Reduce]] = {
@@ -52,6 +52,10 @@ def plain_reduce(op: OpView, x: Value, kind: str, axes: tuple[int, ...], keepdim
     if kind in ("Max", "Min") and any(x.type.shape[axis] == 0 for axis in axes):
         shape = sh.ReduceSum(axes=axes, keepdims=keepdims).infer(x.type).shape
         return op.filled(_worst(x.type.dtype, kind), x.type.dtype, shape)
+    if kind == "Mean" and axes == (2, 3) and x.type.rank == 4 and x.type.dtype is DType.F32 and x.type.elements:
+        # What some exporters write for a global pool, which takes images in any layout.
+        y = op.add(AvgPool2d(kernel=x.type.shape[2:]), x)
+        return y if keepdims else op.reshape(y, x.type.shape[:2])
     return op.add(_KINDS[kind](axes=axes, keepdims=keepdims), x)
 
 

@@ -220,6 +220,14 @@ def test_gemm_is_a_linear_layer_where_it_can_be(
     maker.agree(model, {"x": x})
 
 
+@pytest.mark.parametrize("keepdims", [0, 1])
+def test_a_mean_over_an_image_is_a_global_pool(maker: OnnxMaker, keepdims: int) -> None:
+    node = maker.node("ReduceMean", "x a", "y", keepdims=keepdims)
+    model = maker.model([node], {"x": [2, 3, 4, 5]}, weights={"a": ints(-1, 2)})
+    assert ops(maker.graph(model)) == ["avg_pool2d", "reshape"][: 2 - keepdims]
+    maker.agree(model, {"x": normal(2, 3, 4, 5)})
+
+
 @pytest.mark.parametrize("shapes", [((3,), (3,)), ((3,), (3, 2)), ((2, 3), (3,)), ((4, 2, 3), (3,)), ((3,), (4, 3, 2))])
 def test_matmul_of_vectors(maker: OnnxMaker, shapes: tuple[tuple[int, ...], tuple[int, ...]]) -> None:
     a, b = normal(*shapes[0]), normal(*shapes[1], seed=6)
