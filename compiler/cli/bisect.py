@@ -54,6 +54,7 @@ DEFAULT_FOLDER = "sqzc-repro"
 @click.option("--target", metavar="NAME", help="The CPU to compile for. Default: native.")
 @click.option("-O", "level", type=str, metavar="LEVEL", help="Optimisation level, -O0 to -O3. Default: -O3.")
 @click.option("--passes", metavar="SPEC", help="A pipeline in place of the level's.")
+@click.option("--winograd", type=click.Choice(["auto", "off", "f2", "f4"]), help="As for sqzc compile.")
 @click.option("--threads", type=click.IntRange(0), default=1, show_default=True, help="Threads to run the code on.")
 @click.option(
     "--tolerance",
@@ -76,6 +77,7 @@ def command(
     target: str | None,
     level: str | None,
     passes: str | None,
+    winograd: str | None,
     threads: int,
     tolerance: float,
     output: Path | None,
@@ -97,7 +99,8 @@ def command(
         options = read_model_options(**of_model, download=reporter.download)
         source = read_model(model, options)
         opt_level = None if level is None else parse_level(level)
-        settings = settle(source, CodeOptions(target=target, opt_level=opt_level, passes=passes))
+        code_options = CodeOptions(target=target, opt_level=opt_level, passes=passes, winograd=winograd)
+        settings = settle(source, code_options)
         reporter.stage("reading arrays")
         values = {value.name: value for value in source.graph.inputs}
         results = dict(source.graph.outputs)

@@ -166,12 +166,13 @@ def build(
 def _check_kernels(optimised: Optimised, program: Program, seeds: int) -> list[StepCheck]:
     """Runs every kernel on its own; WrongKernel at the first that is wrong."""
     from sqzc.driver.debug.kernels import verify_kernels
+    from sqzc.driver.debug.setting import Setting
 
     target = optimised.settings.target
     if not runs_here(target):
         raise UsageError(f"code for {target.name} does not run here, so its kernels cannot be checked")
     cases = kernel_cases(optimised.source.graph, seeds)
-    return verify_kernels(optimised.graph, program, target, cases, effort=optimised.settings.effort)
+    return verify_kernels(optimised.graph, program, Setting.of(optimised.settings), cases)
 
 
 @contextmanager
@@ -234,6 +235,7 @@ def compile(
     passes: str | None = None,
     dump_ir: str | os.PathLike[str] | None = None,
     verify_passes: bool | int = False,
+    verify_kernels: bool | int = False,
     prefix: str | None = None,
     threads: int = 1,
     threads_max: int | None = None,
@@ -270,7 +272,9 @@ def compile(
         path,
         _model_options(init_net, inputs, mean, weights, model_dir, labels),
         CodeOptions(target, level, passes, prefix, threads_max, winograd=winograd),
-        WatchOptions(dump_ir=optional_path(dump_ir), verify_passes=int(verify_passes)),
+        WatchOptions(
+            dump_ir=optional_path(dump_ir), verify_passes=int(verify_passes), verify_kernels=int(verify_kernels)
+        ),
     )
     _warn(result.warnings)
     if path is not None:

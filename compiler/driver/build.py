@@ -12,7 +12,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from sqzc.backends.reference import evaluate_node
-from sqzc.diagnostics import InternalError, SqzcError, UnsupportedError
+from sqzc.diagnostics import InternalError, SqzcError, UnsupportedError, VerifyError
 from sqzc.driver.facts import BuildState, LibraryFacts, library_metadata
 from sqzc.driver.options import CodeOptions
 from sqzc.driver.sources import Source
@@ -152,7 +152,11 @@ def make_plan(optimised: Optimised) -> Program:
     graph = optimised.graph
     with stage("planning", graph):
         program = lower(legalize(graph), Library(optimised.settings.target, optimised.settings.winograd))
-        verify_program(program)
+        try:
+            verify_program(program)
+        except VerifyError as error:
+            # The plan is ours, so this is no mistake of the user's.
+            raise InternalError(f"the plan breaks a rule: {error}") from error
         return program
 
 

@@ -275,6 +275,15 @@ def test_code_that_cannot_be_made(net: Path, capfd: Capture, monkeypatch: pytest
     assert run(shlex.split(found["command"])[1:]) == 70
 
 
+def test_a_plan_that_breaks_a_rule(net: Path, capfd: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sqzc.plan.lower.place", lambda intervals: ([0] * len(intervals), 1 << 20))
+    found = bisected(capfd, 70, net)
+    assert found["verdict"] == "stage"
+    assert "shares memory with" in found["failure"]
+    assert 0 < found["reproducer_ops"] < 10
+    assert run(shlex.split(found["command"])[1:]) == 70
+
+
 def test_code_that_is_wrong_as_a_whole(net: Path, capfd: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every kernel right, the library wrong: as if its outputs were mixed up."""
     load = code.load_code

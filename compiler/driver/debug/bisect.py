@@ -18,7 +18,7 @@ import numpy as np
 from sqzc.backends.reference import evaluate
 from sqzc.driver.build import Settings, StageFailure, make_plan, run_passes
 from sqzc.driver.debug.cases import Arrays, Case, kernel_cases, pass_cases
-from sqzc.driver.debug.code import Setting, load_graph_code, reproduce_code, reproduce_step, wrong_output
+from sqzc.driver.debug.code import load_graph_code, reproduce_code, reproduce_step, wrong_output
 from sqzc.driver.debug.compare import compare
 from sqzc.driver.debug.kernels import TOTAL_FACTOR, KernelChecker, WrongStep
 from sqzc.driver.debug.passes import (
@@ -32,6 +32,7 @@ from sqzc.driver.debug.passes import (
     reproduce,
 )
 from sqzc.driver.debug.reproducer import Reproducer
+from sqzc.driver.debug.setting import Setting
 from sqzc.driver.sources import Source
 from sqzc.ir.constant import Array
 from sqzc.ir.graph import Graph
@@ -66,7 +67,7 @@ class Question:
     @property
     def setting(self) -> Setting:
         """How the code is made."""
-        return Setting(self.settings.target, self.settings.opt_level, self.threads)
+        return Setting.of(self.settings, self.threads)
 
 
 @dataclass(frozen=True)
@@ -174,7 +175,7 @@ class _Search:
         optimised = run_passes(q.source, q.settings)
         try:
             program = make_plan(optimised)
-            checker = KernelChecker(optimised.graph, program, q.settings.target)
+            checker = KernelChecker(optimised.graph, program, q.setting)
             q.on_stage("checking kernels")
             for case in self.kernel_cases:
                 for prepare, parts in ((True, 1), (False, 3)):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -16,34 +15,17 @@ from sqzc.driver.debug.extract import nodes_between
 from sqzc.driver.debug.kernels import OWN_FACTOR, WrongStep
 from sqzc.driver.debug.reduce import Fails, Reduced, reduce
 from sqzc.driver.debug.reproducer import Reproducer
-from sqzc.driver.options import CodeOptions, ModelOptions
+from sqzc.driver.debug.setting import Setting
+from sqzc.driver.options import ModelOptions
 from sqzc.driver.sources import read_model
 from sqzc.ir.graph import Graph, Node
 from sqzc.runtime import Model
-from sqzc.target import Target
-
-
-@dataclass(frozen=True)
-class Setting:
-    """How code is made and run."""
-
-    target: Target
-    opt_level: int = 3
-    threads: int = 1
-
-    @property
-    def options(self) -> list[str]:
-        """The options of `sqzc bisect` that say the same, without those that are the default anyway."""
-        given = ["--target", self.target.name]
-        given += [f"-O{self.opt_level}"] if self.opt_level != 3 else []
-        return [*given, *(["--threads", str(self.threads)] if self.threads != 1 else [])]
 
 
 def load_graph_code(graph: Graph, setting: Setting) -> Model:
     """The code of a graph as it is, in this process."""
     source = read_model(graph, ModelOptions())
-    options = CodeOptions(target=setting.target.name, opt_level=setting.opt_level, passes="")
-    optimised = run_passes(source, settle(source, options))
+    optimised = run_passes(source, settle(source, setting.code_options))
     return load_code(generate(optimised, make_plan(optimised)), setting.threads)
 
 
@@ -80,7 +62,7 @@ def reproduce_code(
     """A few ops whose code is wrong; the whole graph if no part of it shows that."""
     fails = code_fails(setting, crash=crash)
     reduced = reduce(graph, inputs, list(seeds) or graph.nodes, fails, seconds=30.0, row_major=True)
-    return Reproducer(reduced or Reduced(graph, inputs), ["--passes", "", *setting.options])
+    return Reproducer(reduced or Reduced(graph, inputs), setting.options)
 
 
 def reproduce_step(graph: Graph, wrong: WrongStep, case: Case, setting: Setting) -> Reproducer:

@@ -21,12 +21,12 @@ from sqzc.diagnostics import InternalError
 from sqzc.driver.debug.cases import Case
 from sqzc.driver.debug.compare import NOTHING, Difference, budget_of, compare
 from sqzc.driver.debug.extract import extract, nodes_between
+from sqzc.driver.debug.setting import Setting
 from sqzc.driver.debug.tap import Buffers, Run, SteppedCode
 from sqzc.ir.constant import Array
 from sqzc.ir.graph import Graph, Node, Value
 from sqzc.ir.printer import show_op
 from sqzc.plan.program import CLEAR_BORDER, Program, Step
-from sqzc.target import Target
 
 OWN_FACTOR, TOTAL_FACTOR = 2.0, 10.0
 """What a kernel may be off by, in budgets of its type: by itself, and with all that came before it."""
@@ -105,25 +105,24 @@ class StepCheck:
 class WrongKernel(InternalError):
     """Generated code that computes something else than its graph. Saves itself as a small reproducer."""
 
-    def __init__(self, wrong: WrongStep, graph: Graph, case: Case, target: Target) -> None:
+    def __init__(self, wrong: WrongStep, graph: Graph, case: Case, setting: Setting) -> None:
         super().__init__(wrong.text)
-        self.wrong, self.before, self.case, self.target = wrong, graph, case, target
+        self.wrong, self.before, self.case, self.setting = wrong, graph, case, setting
 
     def save_reproducer(self, folder: Path) -> str:
         """Writes a graph of a few ops that shows it, and gives the command to show it with."""
-        from sqzc.driver.debug.code import Setting, reproduce_step
+        from sqzc.driver.debug.code import reproduce_step
 
-        reproducer = reproduce_step(self.before, self.wrong, self.case, Setting(self.target))
-        return reproducer.save(folder, self.wrong.text)
+        return reproduce_step(self.before, self.wrong, self.case, self.setting).save(folder, self.wrong.text)
 
 
 class KernelChecker:
     """Runs the code of one graph step by step."""
 
-    def __init__(self, graph: Graph, program: Program, target: Target, effort: int = 2) -> None:
+    def __init__(self, graph: Graph, program: Program, setting: Setting) -> None:
         # The plan was made from the graph in this form.
         self.graph, self.program = legalize(graph), program
-        self.code = SteppedCode(program, target, effort)
+        self.code = SteppedCode(program, setting.target, setting.effort)
         self.values = {value.name: value for value in self.graph.values()}
         self.stands_for = _copies(program)
         self.nodes = [self._nodes_of(step) for step in program.steps]
@@ -251,22 +250,20 @@ def _copies(program: Program) -> dict[str, str]:
     return found
 
 
-def verify_kernels(
-    graph: Graph, program: Program, target: Target, cases: Sequence[Case], *, effort: int = 2
-) -> list[StepCheck]:
+def verify_kernels(graph: Graph, program: Program, setting: Setting, cases: Sequence[Case]) -> list[StepCheck]:
     """Checks every kernel of the code of `program`, which was made from `graph`; WrongKernel at the first bad one.
 
     Every case is run as a model's handle does it; the first case also with each step in three parts, as if by so many
     threads, and without memory prepared beforehand.
     """
-    checker = KernelChecker(graph, program, target, effort)
+    checker = KernelChecker(graph, program, setting)
     worst: dict[int, StepCheck] = {}
     for number, case in enumerate(cases):
         ways = [(True, 1)] if number else [(True, 1), (True, 3), (False, 1)]
         for prepare, parts in ways:
             for found in checker.run(case, prepare=prepare, parts=parts):
                 if isinstance(found, WrongStep):
-                    raise WrongKernel(found, graph, case, target)
+                    raise WrongKernel(found, graph, case, setting)
                 known = worst.get(found.index, found)
                 worst[found.index] = max(known, found, key=lambda check: (check.own, check.total))
     assert all(math.isfinite(check.own) for check in worst.values()), "an infinite error was let through"

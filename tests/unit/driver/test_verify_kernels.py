@@ -17,6 +17,7 @@ from sqzc.backends.reference import evaluate
 from sqzc.driver.debug import kernels
 from sqzc.driver.debug.cases import Case, kernel_cases
 from sqzc.driver.debug.kernels import KernelChecker, StepCheck, WrongKernel, WrongStep, verify_kernels
+from sqzc.driver.debug.setting import Setting
 from sqzc.driver.debug.tap import SteppedCode
 from sqzc.ir.files import load_graph
 from sqzc.ir.graph import Graph
@@ -26,6 +27,7 @@ from sqzc.plan.program import CLEAR_BORDER, NO_BORDER, Program, Role, Step
 from sqzc.target import resolve
 
 TARGET = resolve("native")
+SETTING = Setting(TARGET)
 
 # Padding, so that a border is kept; a placed concat, so that there are slices; channels that fill no whole block.
 NET = """
@@ -56,7 +58,7 @@ def planned(level: str = "O3") -> tuple[Graph, Program]:
 
 
 def check(graph: Graph, program: Program) -> list[StepCheck]:
-    return verify_kernels(graph, program, TARGET, kernel_cases(graph, 1))
+    return verify_kernels(graph, program, SETTING, kernel_cases(graph, 1))
 
 
 @pytest.mark.parametrize("level", ["O0", "O3"])
@@ -75,7 +77,7 @@ def test_right_code_of_random_graphs(seed: int) -> None:
     graph = seeded_graph(seed, max_ops=12)
     optimised = sqzc.optimize(graph, "O3")
     program = lower(optimised, Library(TARGET))
-    verify_kernels(optimised, program, TARGET, [kernel_cases(graph, 1)[1]])
+    verify_kernels(optimised, program, SETTING, [kernel_cases(graph, 1)[1]])
 
 
 def test_buffers_are_tensors() -> None:
@@ -125,7 +127,7 @@ def spoiled(monkeypatch: pytest.MonkeyPatch, kernel: str, role: str, spoil: Call
 
 
 def first_wrong(graph: Graph, program: Program, case: Case | None = None) -> WrongStep:
-    for found in KernelChecker(graph, program, TARGET).run(case or kernel_cases(graph, 1)[1]):
+    for found in KernelChecker(graph, program, SETTING).run(case or kernel_cases(graph, 1)[1]):
         if isinstance(found, WrongStep):
             return found
     raise AssertionError("nothing was found wrong")
