@@ -1,7 +1,7 @@
 """The entry point `sqzc`: finds the subcommand, and turns what escapes from it into a message and an exit code.
 
-0: done. 1: a mistake of the user's, with a message. 2: wrong usage of the command line. 70: a bug in sqzc, with a
-traceback and a folder that reproduces it. 130: interrupted.
+0: done. 1: a mistake of the user's, with a message. 2: wrong usage of the command line. 3: differences (`sqzc diff`).
+70: a bug in sqzc, with a traceback and a folder that reproduces it, or as `sqzc bisect` found it. 130: interrupted.
 """
 
 from __future__ import annotations
