@@ -83,6 +83,6 @@ def _attribute_types(node: Any) -> Iterator[str]:
     for attr in node.attribute:
         if attr.type == AttributeProto.TENSOR and ir_dtype(attr.t.data_type) is None:
             yield f"type {type_name(attr.t.data_type)}"
-        is_type = (node.op_type, attr.name) in (("Cast", "to"), ("EyeLike", "dtype"))
+        is_type = (node.op_type, attr.name) == ("Cast", "to") or attr.name in ("dtype", "output_dtype", "precision")
         if is_type and attr.i != TensorProto.UNDEFINED and ir_dtype(attr.i) is None:
             yield f"type {type_name(attr.i)}"

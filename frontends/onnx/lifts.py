@@ -11,6 +11,7 @@ from sqzc.frontends.onnx import (  # noqa: F401
     ops_matrix,
     ops_norm,
     ops_pool,
+    ops_quantize,
     ops_reduce,
     ops_resize,
     ops_shape,

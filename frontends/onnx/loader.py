@@ -33,6 +33,7 @@ EXPANDED = frozenset(
     {
         "AffineGrid",
         "CenterCropPad",
+        "DynamicQuantizeLinear",
         "NegativeLogLikelihoodLoss",
         "SoftmaxCrossEntropyLoss",
     }

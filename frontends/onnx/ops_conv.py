@@ -25,13 +25,11 @@ from sqzc.ir.ops.nn import Conv2d, ConvTranspose2d
 from sqzc.ir.ops.shape import Pad, Slice
 
 
-def _weight(op: OpView, x: Value) -> Value:
-    w = op.input(1)
+def _check_weight(op: OpView, x: Value, w: Value) -> None:
     if w.type.rank != x.type.rank or 0 in w.type.shape:
         raise op.error(
             "the weight does not fit the input", expected=f"rank {x.type.rank} and no empty axis", got=str(w.type)
         )
-    return w
 
 
 def _group(op: OpView) -> int:
@@ -49,18 +47,23 @@ def _bias(op: OpView) -> tuple[Value, ...]:
 @lift("Conv", since=1)
 def lift_conv(op: OpView) -> Value:
     """Cross-correlation plus bias."""
-    x = op.input(0)
-    sizes, w, group = spatial(op, x), _weight(op, x), _group(op)
+    return convolved(op, op.input(0), op.input(1), _bias(op))
+
+
+def convolved(op: OpView, x: Value, w: Value, bias: tuple[Value, ...]) -> Value:
+    """x through the weight w by the window of the node's attributes."""
+    sizes, group = spatial(op, x), _group(op)
+    _check_weight(op, x, w)
     window = read_window(op, sizes, w.type.shape[2:])
     if window.axes > 3:
-        raise op.unsupported(f"Conv over {window.axes} spatial axes")
+        raise op.unsupported(f"{op.type} over {window.axes} spatial axes")
     if window.axes == 3:
-        return _conv3d(op, x, w, window, group)
+        return _conv3d(op, x, w, bias, window, group)
     ir = Conv2d(stride=window.stride2, pads=window.pads2, dilation=window.dilation2, group=group)
-    return from_image(op, op.add(ir, as_image(op, x), as_image(op, w), *_bias(op)), x.type.rank)
+    return from_image(op, op.add(ir, as_image(op, x), as_image(op, w), *bias), x.type.rank)
 
 
-def _conv3d(op: OpView, x: Value, w: Value, window: Window, group: int) -> Value:
+def _conv3d(op: OpView, x: Value, w: Value, bias: tuple[Value, ...], window: Window, group: int) -> Value:
     if window.before[0] or window.after[0]:
         ends = ((0, 0, window.before[0], 0, 0), (0, 0, window.after[0], 0, 0))
         x = op.add(Pad(pads=(*ends[0], *ends[1])), x)
@@ -74,7 +77,7 @@ def _conv3d(op: OpView, x: Value, w: Value, window: Window, group: int) -> Value
     for tap in range(window.kernel[0]):
         part = _along(op, x, 2, tap * window.dilation[0], count, window.stride[0])
         weight = op.reshape(_along(op, w, 2, tap, 1, 1), (*w.type.shape[:2], *w.type.shape[3:]))
-        y = op.add(ir, frames(op, part), weight, *(_bias(op) if total is None else ()))
+        y = op.add(ir, frames(op, part), weight, *(bias if total is None else ()))
         total = y if total is None else op.add(ew.Add(), total, y)
     assert total is not None
     return from_frames(op, total, x.type.shape[0])
@@ -93,8 +96,9 @@ def _along(op: OpView, x: Value, axis: int, start: int, size: int, step: int) ->
 @lift("ConvTranspose", since=1)
 def lift_conv_transpose(op: OpView) -> Value:
     """The gradient of Conv with respect to its input; the weight is [C, M / group, ...]."""
-    x = op.input(0)
-    sizes, w, group = spatial(op, x), _weight(op, x), _group(op)
+    x, w = op.input(0), op.input(1)
+    sizes, group = spatial(op, x), _group(op)
+    _check_weight(op, x, w)
     window, extra = _transposed_window(op, sizes, w.type.shape[2:])
     if window.axes > 3:
         raise op.unsupported(f"ConvTranspose over {window.axes} spatial axes")

@@ -40,8 +40,12 @@ def lift_gemm(op: OpView) -> Value:
 
 @lift("MatMul", since=1)
 def lift_matmul(op: OpView) -> Value:
+    """numpy's matmul."""
+    return product(op, op.input(0), op.input(1))
+
+
+def product(op: OpView, a: Value, b: Value) -> Value:
     """numpy's matmul: a vector is a row before and a column after."""
-    a, b = op.input(0), op.input(1)
     if 0 in (a.type.rank, b.type.rank):
         raise op.error("MatMul of a number", expected="rank at least 1", got=f"{a.type} and {b.type}")
     row, column = a.type.rank == 1, b.type.rank == 1

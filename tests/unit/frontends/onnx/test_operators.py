@@ -390,3 +390,53 @@ def test_three_axes_at_most(maker: OnnxMaker) -> None:
     node = maker.node("MaxPool", "x", "y", kernel_shape=[1, 1, 1, 1])
     with pytest.raises(UnsupportedError, match="over 4 spatial axes"):
         maker.lift(maker.model([node], {"x": [1, 1, 2, 2, 2, 2]}))
+
+
+# -- quantised tensors ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("axis", [None, 1])
+@pytest.mark.parametrize("dtype", ["int8", "uint8", "int16"])
+def test_quantised_there_and_back(maker: OnnxMaker, dtype: str, axis: int | None) -> None:
+    scale = np.asarray(0.05, np.float32) if axis is None else np.asarray([0.05, 0.1, 0.02], np.float32)
+    zero = np.full(scale.shape, 3, dtype)
+    more = {} if axis is None else {"axis": axis}
+    nodes = [maker.node("QuantizeLinear", "x s z", "q", **more), maker.node("DequantizeLinear", "q s z", "y", **more)]
+    model = maker.model(nodes, {"x": [2, 3, 4]}, ("q", "y"), {"s": scale, "z": zero})
+    x = normal(2, 3, 4) * np.float32(4)
+    found = maker.ours(model, {"x": x})
+    wide = scale.reshape(1, -1, 1) if axis else scale
+    low, high = np.iinfo(dtype).min, np.iinfo(dtype).max
+    wanted = np.clip(np.round(x / wide) + 3, low, high)
+    np.testing.assert_array_equal(found["q"], wanted.astype(dtype))
+    np.testing.assert_allclose(found["y"], (wanted - 3) * wide, rtol=1e-6)
+
+
+def test_quantised_convolutions_are_the_real_ones_rounded(maker: OnnxMaker) -> None:
+    rng = np.random.default_rng(11)
+    x, w = rng.integers(0, 256, (1, 3, 6, 6), np.uint8), rng.integers(-127, 128, (4, 3, 3, 3), np.int8)
+    bias = rng.integers(-500, 500, 4, np.int32)
+    scales = {"xs": np.float32(0.02), "ws": np.asarray([0.01, 0.02, 0.03, 0.015], np.float32), "ys": np.float32(0.2)}
+    zeros = {"xz": np.uint8(120), "wz": np.zeros(4, np.int8), "yz": np.uint8(100)}
+    node = maker.node("QLinearConv", "x xs xz w ws wz ys yz b", "y", pads=[1, 1, 1, 1], strides=[2, 1])
+    model = maker.model([node], {"x": x}, weights={"w": w, "b": bias, **scales, **zeros})
+    got = maker.ours(model, {"x": x})["y"].astype(np.int64)
+    real_x = (x.astype(np.float32) - 120) * scales["xs"]
+    real_w = w.astype(np.float32) * scales["ws"].reshape(4, 1, 1, 1)
+    real_b = (bias * scales["xs"] * scales["ws"]).astype(np.float32)
+    plain = maker.model(
+        [maker.node("Conv", "x w b", "y", pads=[1, 1, 1, 1], strides=[2, 1])],
+        {"x": real_x},
+        weights={"w": real_w, "b": real_b},
+    )
+    real = maker.ours(plain, {"x": real_x})["y"]
+    wanted = np.clip(np.round(real / 0.2) + 100, 0, 255)
+    assert np.abs(got - wanted).max() <= 1
+    assert (got != wanted).mean() < 0.02
+
+
+def test_scales_that_do_not_fit(maker: OnnxMaker) -> None:
+    weights = {"s": np.ones(2, np.float32), "z": np.zeros(2, np.int8)}
+    node = maker.node("QuantizeLinear", "x s z", "y", axis=1)
+    with pytest.raises(FrontendError, match="a scale for each place"):
+        maker.lift(maker.model([node], {"x": [2, 3, 4]}, weights=weights))
