@@ -27,8 +27,8 @@ class Evaluator:
         self._known: dict[Precision, _Known] = {}
         self._measured: dict[tuple[int, int], tuple[Array, Array, Difference]] = {}
 
-    def values(self, graph: Graph, dtype: Precision) -> dict[str, Array]:
-        """Every value of the graph by SSA name."""
+    def values(self, graph: Graph, dtype: Precision, *, remember: bool = True) -> dict[str, Array]:
+        """Every value of the graph by SSA name. Without `remember` the next graph is not compared with this one."""
         old, new = self._known.get(dtype, _Known()), _Known()
         for value in graph.inputs:
             array = old.inputs.get(value.name)
@@ -51,7 +51,8 @@ class Evaluator:
                 results = [old.same(v.name, array) for v, array in zip(node.outputs, results, strict=True)]
             new.results[key] = results
             new.values.update({v.name: array for v, array in zip(node.outputs, results, strict=True)})
-        self._known[dtype] = new
+        if remember:
+            self._known[dtype] = new
         return dict(new.values)
 
     def difference(self, got: Array, expected: Array) -> Difference:

@@ -9,10 +9,11 @@ from typing import Any
 from sqzc.backends.reference import evaluate_node
 from sqzc.diagnostics import SqzcError
 from sqzc.driver.debug.cases import Arrays, Case
+from sqzc.driver.debug.comparison import Baseline, Deviation, interface_difference
 from sqzc.driver.debug.evaluation import Evaluator
 from sqzc.driver.debug.reduce import Fails, Reduced, reduce
 from sqzc.driver.debug.reproducer import Reproducer
-from sqzc.driver.debug.verify import Deviation, WrongNumbers, compare_graphs, interface_difference
+from sqzc.driver.debug.verify import WrongNumbers
 from sqzc.ir.graph import Graph, Node
 from sqzc.ir.printer import print_node
 from sqzc.passes.base import Pass
@@ -105,18 +106,11 @@ class WrongPass:
         }
 
 
-class OutputCheck:
-    """Whether graphs have the right outputs on one case, the first graph being right."""
-
-    def __init__(self, right: Graph, case: Case) -> None:
-        self.right, self.case, self.evaluator = right, case, Evaluator(case.inputs)
-
-    def wrong(self, graph: Graph) -> bool:
-        """Whether an output of `graph` is over budget, or has another type."""
-        if interface_difference(self.right, graph):
-            return True
-        found = compare_graphs(self.right, graph, self.case, outputs_only=True, evaluator=self.evaluator)
-        return bool(found.deviations)
+def differs(right: Baseline, graph: Graph, *, outputs_only: bool) -> bool:
+    """Whether a value of `graph`, or only an output, is over budget; or its inputs or outputs have other types."""
+    if interface_difference(right.graph, graph):
+        return True
+    return bool(right.compare(graph, outputs_only=outputs_only).deviations)
 
 
 def run_pass(graph: Graph, step: Pass, target: str | None) -> tuple[Graph, PassRecord]:
@@ -131,13 +125,14 @@ def first_wrong_outputs(snapshots: Sequence[Snapshot], case: Case) -> Snapshot |
     """The first pass after which an output is wrong, if any is in the end; found by halving."""
     if not snapshots:
         return None
-    check = OutputCheck(snapshots[0].before, case)
-    if not check.wrong(snapshots[-1].after):
+    right = Baseline(snapshots[0].before, case)
+    if not differs(right, snapshots[-1].after, outputs_only=True):
         return None
     good, bad = -1, len(snapshots) - 1
     while bad - good > 1:
         middle = (good + bad) // 2
-        good, bad = (good, middle) if check.wrong(snapshots[middle].after) else (middle, bad)
+        wrong = differs(right, snapshots[middle].after, outputs_only=True)
+        good, bad = (good, middle) if wrong else (middle, bad)
     return snapshots[bad]
 
 
@@ -145,70 +140,62 @@ def first_wrong_values(snapshots: Sequence[Snapshot], case: Case) -> Snapshot | 
     """The first pass that changed any value, whether that shows in the outputs or not."""
     evaluator = Evaluator(case.inputs)
     for snapshot in snapshots:
-        if compare_graphs(snapshot.before, snapshot.after, case, evaluator=evaluator).deviations:
+        if Baseline(snapshot.before, case, evaluator).compare(snapshot.after, remember=True).deviations:
             return snapshot
-        evaluator.trim()
     return None
 
 
 def narrow(snapshot: Snapshot, predecessors: Sequence[str], case: Case, target: str | None) -> WrongPass:
     """The fewest rewrites of the pass that are wrong, and the first value that they put off."""
-    before, step, total = snapshot.before, snapshot.step, len(snapshot.record.rewrites)
-
-    def is_wrong(start: Graph, after: Graph) -> bool:
-        return bool(interface_difference(start, after) or compare_graphs(start, after, case).deviations)
-
-    good, bad, last = 0, total, before
+    step, total = snapshot.step, len(snapshot.record.rewrites)
+    right = Baseline(snapshot.before, case)
+    good, bad, last = 0, total, snapshot.before
     while bad - good > 1:
         middle = (good + bad) // 2
-        after, _ = run_pass(before, replace(step, limit=middle), target)
-        if is_wrong(before, after):
+        after, _ = run_pass(right.graph, replace(step, limit=middle), target)
+        if differs(right, after, outputs_only=False):
             bad = middle
         else:
             good, last = middle, after
     number, needed = bad, bad
     chosen = replace(step, limit=bad) if 0 < bad < total else step
-    after, record = run_pass(before, chosen, target)
-    rewrite = record.rewrites[-1] if record.rewrites else ""
+    after, record = run_pass(right.graph, chosen, target)
     if good:
         # The rewrites before the wrong one are right, so that it can perhaps be made alone on what they leave.
-        alone = replace(step, limit=1)
-        other, record = run_pass(last, alone, target)
-        if record.changed and is_wrong(last, other):
-            before, after, chosen, needed = last, other, alone, 1
-            rewrite = record.rewrites[-1]
-    words = interface_difference(before, after)
-    found = compare_graphs(before, after, case).deviations
-    deviation = found[0] if found else None
+        alone, nearer = replace(step, limit=1), Baseline(last, case)
+        other, its_record = run_pass(last, alone, target)
+        if its_record.changed and differs(nearer, other, outputs_only=False):
+            right, after, record, chosen, needed = nearer, other, its_record, alone, 1
+    deviations = right.compare(after).deviations
     return WrongPass(
-        snapshot.record.index,
-        chosen,
-        tuple(predecessors),
-        before,
-        after,
-        rewrite,
-        number,
-        needed,
-        total,
-        deviation,
-        "" if deviation else words,
+        index=snapshot.record.index,
+        step=chosen,
+        predecessors=tuple(predecessors),
+        before=right.graph,
+        after=after,
+        rewrite=record.rewrites[-1] if record.rewrites else "",
+        number=number,
+        needed=needed,
+        total=total,
+        deviation=deviations[0] if deviations else None,
+        failure="" if deviations else interface_difference(right.graph, after),
     )
 
 
 def broken_pass(failure: PassFailure, step: Pass) -> WrongPass:
     """A pass that broke down."""
     return WrongPass(
-        len(failure.predecessors) + 1,
-        step,
-        failure.predecessors,
-        failure.before,
-        None,
-        "",
-        0,
-        0,
-        0,
-        None,
-        failure.reason,
+        index=len(failure.predecessors) + 1,
+        step=step,
+        predecessors=failure.predecessors,
+        before=failure.before,
+        after=None,
+        rewrite="",
+        number=0,
+        needed=0,
+        total=0,
+        deviation=None,
+        failure=failure.reason,
     )
 
 
@@ -225,7 +212,7 @@ def pass_fails(step: Pass, target: str | None, case: Case, *, crash: bool) -> Fa
             return crash
         except SqzcError:
             return False
-        return not crash and OutputCheck(graph, replace(case, inputs=inputs)).wrong(after)
+        return not crash and differs(Baseline(graph, replace(case, inputs=inputs)), after, outputs_only=True)
 
     return fails
 

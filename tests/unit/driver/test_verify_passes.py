@@ -14,8 +14,9 @@ from property.graphs import seeded_graph
 from sqzc.backends.reference import evaluate_values
 from sqzc.driver.debug.cases import Case, kernel_cases, pass_cases
 from sqzc.driver.debug.compare import NOTHING, budget_of, compare
+from sqzc.driver.debug.comparison import compare_graphs, interface_difference, pairs
 from sqzc.driver.debug.evaluation import Evaluator
-from sqzc.driver.debug.verify import VerifyPasses, WrongNumbers, compare_graphs, interface_difference, pairs
+from sqzc.driver.debug.verify import VerifyPasses, WrongNumbers
 from sqzc.ir.files import load_graph
 from sqzc.ir.graph import Graph
 from sqzc.ir.ops import elementwise
