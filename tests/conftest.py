@@ -31,3 +31,11 @@ def shared_dir() -> Path:
 def squeezenet_dir(shared_dir: Path) -> Path:
     """Folder with the real SqueezeNet 1.1 predict_net.pb and init_net.pb."""
     return shared_dir / "models" / "squeezenet1.1"
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leaves out what takes minutes unless `-m` says something about it."""
+    if "long" not in config.getoption("markexpr"):
+        left_out = [item for item in items if item.get_closest_marker("long")]
+        items[:] = [item for item in items if not item.get_closest_marker("long")]
+        config.hook.pytest_deselected(items=left_out)

@@ -1,6 +1,6 @@
 """ONNX's own backend test suite: all that sqzc says it runs, by the reference; a part by default in compiled code.
 
-The whole suite in compiled code takes minutes and is marked slow, as is making docs/onnx.md anew.
+The whole suite in compiled code takes minutes: `pytest -m long tests/e2e/test_onnx_backend.py`.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def packaged(category: str) -> set[str]:
 NODE_NAMES = {case.name for case in DECLARED}
 TestNodesByReference = suite_of(ReferenceBackend, "Node", NODE_NAMES)
 TestOperatorsCompiled = suite_of(CompiledBackend, "Node", representatives())
-TestAllNodesCompiled = pytest.mark.slow(suite_of(CompiledBackend, "Node", NODE_NAMES))
+TestAllNodesCompiled = pytest.mark.long(suite_of(CompiledBackend, "Node", NODE_NAMES))
 TestPyTorchNets = suite_of(ReferenceBackend, "PyTorchConverted", packaged("pytorch-converted"))
 TestPyTorchOperators = suite_of(CompiledBackend, "PyTorchOperator", packaged("pytorch-operator"))
 TestSimpleModels = suite_of(CompiledBackend, "Simple", packaged("simple"))
@@ -77,7 +77,7 @@ NETS = QUICK_NETS | {
     for name in ("resnet50", "densenet121", "inception_v1", "inception_v2", "bvlc_alexnet", "vgg19", "zfnet512")
 }
 TestQuickNetsCompiled = suite_of(CompiledBackend, "Real", QUICK_NETS)
-TestNetsCompiled = pytest.mark.slow(suite_of(CompiledBackend, "Real", NETS))
+TestNetsCompiled = pytest.mark.long(suite_of(CompiledBackend, "Real", NETS))
 
 
 @pytest.fixture(autouse=True)
@@ -114,7 +114,7 @@ def same_suite() -> None:
 
 def test_the_page_counts_what_is_declared() -> None:
     same_suite()
-    # Every declared test passes: that is what the slow tests check.
+    # Every declared test passes: that is what the long tests check.
     assert page() == document(CASES, frozenset(case.name for case in DECLARED))
 
 
