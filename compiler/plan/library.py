@@ -19,8 +19,8 @@ class Selection:
 
     `nodes` are the covered nodes, the asked one first. `reads` are the image or tensor operands that stay buffers,
     `constants` the raw arrays by role, `borders` the zero borders that the kernel needs around its reads (one per
-    read; empty for none). `cost` is a prediction in cycles. `images`: reads and writes may have borders and be channel
-    slices; otherwise the kernel takes whole, gapless tensors only.
+    read; empty for none). `images`: reads and writes may have borders and be channel slices; otherwise the kernel takes
+    whole, gapless tensors only.
     """
 
     kernel: str
@@ -30,7 +30,6 @@ class Selection:
     constants: dict[str, Array] = field(default_factory=dict)
     borders: tuple[Border, ...] = ()
     facts: ScheduleFields = field(default_factory=dict)
-    cost: float = 0.0
     images: bool = True
 
 

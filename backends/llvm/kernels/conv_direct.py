@@ -57,7 +57,6 @@ class ConvDirect:
             conv_arrays(node),
             borders,
             conv_facts(node),
-            cost=float(node.macs),
         )
 
     def finish(self, program: Program, step: Step, arrays: Mapping[str, Array], target: Target) -> Finished:

@@ -38,7 +38,7 @@ class ConvRows:
         dtype = node.output.type.dtype
         if not computes(dtype) or (node.op.act and dtype is not DType.F32):
             return None
-        return Selection(self.name, (node,), tuple(node.inputs), (node.output,), cost=4.0 * node.macs)
+        return Selection(self.name, (node,), tuple(node.inputs), (node.output,))
 
     def finish(self, program: Program, step: Step, arrays: Mapping[str, Array], target: Target) -> Finished:
         p = _problem(program, step)

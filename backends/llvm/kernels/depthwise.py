@@ -47,9 +47,7 @@ class Depthwise:
             return None
         reads = (x,) if residual is None else (x, residual)
         borders = (op.pads, *(NO_BORDER for _ in reads[1:]))
-        return Selection(
-            self.name, (node,), reads, (y,), conv_arrays(node), borders, conv_facts(node), cost=float(node.macs)
-        )
+        return Selection(self.name, (node,), reads, (y,), conv_arrays(node), borders, conv_facts(node))
 
     def finish(self, program: Program, step: Step, arrays: Mapping[str, Array], target: Target) -> Finished:
         p = conv_problem(program, step)

@@ -34,9 +34,7 @@ class LinearPacked:
         if not all(v.is_constant for v in node.inputs[1:]):
             return None
         arrays = conv_arrays(node)
-        return Selection(
-            self.name, (node,), (node.inputs[0],), (node.output,), arrays, cost=float(node.macs), images=False
-        )
+        return Selection(self.name, (node,), (node.inputs[0],), (node.output,), arrays, images=False)
 
     def finish(self, program: Program, step: Step, arrays: Mapping[str, Array], target: Target) -> Finished:
         m, n = program.buffers[step.writes[0]].type.shape

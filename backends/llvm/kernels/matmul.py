@@ -83,7 +83,7 @@ class MatrixProduct:
         dtype = node.output.type.dtype
         if not computes(dtype) or (isinstance(op, Linear) and op.act and dtype is not DType.F32):
             return None
-        return Selection(self.name, (node,), tuple(node.inputs), (node.output,), cost=2.0 * node.macs, images=False)
+        return Selection(self.name, (node,), tuple(node.inputs), (node.output,), images=False)
 
     def finish(self, program: Program, step: Step, arrays: Mapping[str, Array], target: Target) -> Finished:
         p = matrix_problem(program, step)
