@@ -43,8 +43,10 @@ def pools() -> Iterator[Case]:
     for layout in ("plain", "blocked"):
         yield case("avg_pool2d.*", nn.AvgPool2d(kernel=(14, 14)), f32(1, 1000, 14, 14), layout=layout, length=196)
         nan = {"makers": {0: one_nan}, "note": "NaN", "length": 0, "layout": layout}
-        yield case("max_pool2d.*", nn.MaxPool2d(kernel=(3, 3)), f32(1, 2, 6, 20), **nan)
-        yield case("max_pool2d.*", nn.MaxPool2d(kernel=(3, 3), dilation=(2, 2)), f32(1, 2, 6, 20), **nan)
+        # The NaN stands at every place of some window.
+        for kernel in ((3, 3), (2, 5), (4, 2), (1, 6)):
+            yield case("max_pool2d.*", nn.MaxPool2d(kernel=kernel), f32(1, 3, 9, 20), **nan)
+        yield case("max_pool2d.*", nn.MaxPool2d(kernel=(3, 3), dilation=(2, 2)), f32(1, 3, 9, 20), **nan)
     for dtype in (DType.I32, DType.U8):
         yield case("max_pool2d.rows", nn.MaxPool2d(kernel=(3, 3)), TensorType(dtype, (1, 2, 6, 20)), length=0)
     draw = random.Random(5)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import ClassVar
 
@@ -78,11 +79,6 @@ def clamp_index(e: Emitter, index: Val, size: int) -> Val:
     return e.b.select(e.b.icmp_signed(">", low, e.i64(size - 1)), e.i64(size - 1), low)
 
 
-def _larger(e: Emitter, a: Val, c: Val) -> Val:
-    """The larger, NaN if either is: MAXPS alone would lose a NaN in its first operand."""
-    return e.b.select(e.b.fcmp_unordered("uno", a, a), a, e.maximum(a, c))
-
-
 def emit_max_row(
     e: Emitter, p: PoolProblem, cols: int, rows: list[Val], y: Val, finish: Callable[[Val], Val] = lambda v: v
 ) -> None:
@@ -126,9 +122,18 @@ def _store_tile(
 
 
 def _largest(e: Emitter, values: list[Val]) -> Val:
-    best = values[0]
-    for value in values[1:]:
-        best = _larger(e, best, value)
+    """The largest, NaN if any is.
+
+    MAXPS gives its second operand when one is NaN, so only a NaN in the first one gets lost. One comparison finds that
+    for two values, and merges into the mask of the next maximum.
+    """
+    best, *rest = values
+    while len(rest) > 1:
+        ordered = e.b.fcmp_ordered("ord", best, rest[0])
+        best = e.b.select(ordered, e.maximum(e.maximum(best, rest[0]), rest[1]), e.splat(math.nan))
+        rest = rest[2:]
+    for value in rest:
+        best = e.b.select(e.b.fcmp_ordered("ord", best, best), e.maximum(best, value), best)
     return best
 
 
