@@ -121,19 +121,3 @@ def fill(e: Emitter, numbers: Numbers, pointer: Val, value: Val, count: int) -> 
         return []
 
     e.loop(0, -(-count // lanes), 1, chunk)
-
-
-def copy_row(e: Emitter, numbers: Numbers, source: Val, target: Val, count: int) -> None:
-    """`count` consecutive elements from one place to another that does not overlap it."""
-    lanes = e.lanes
-    while lanes > count:
-        lanes //= 2
-    if not lanes:
-        return
-
-    def chunk(index: Val, _: list[Val]) -> list[Val]:
-        at = e.mul_add(e.clamp_last(index, lanes, count), numbers.bytes)
-        numbers.store(numbers.load(e.at(source, at), lanes), e.at(target, at))
-        return []
-
-    e.loop(0, -(-count // lanes), 1, chunk)

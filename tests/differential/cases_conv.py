@@ -92,6 +92,26 @@ def general() -> Iterator[Case]:
     yield conv("conv2d.rows", (1, 16, 6, 6), (16, 16, 3, 3), layout="blocked", pads=SAME, constant=frozenset({1}))
 
 
+def strided() -> Iterator[Case]:
+    """Rows sorted by their stride: every small one and one beyond the largest, narrow and wide, padded on any side."""
+    pads = ((0, 0, 0, 0), (1, 1, 1, 1), (0, 2, 1, 0), (2, 0, 0, 3), (3, 40, 3, 35))
+    for stride in (1, 2, 3, 4, 6, 7, 16, 17):
+        for number, (k, dilation, width) in enumerate(
+            ((1, 1, 13), (3, 1, 7), (3, 1, 67), (2, 2, 35), (5, 3, 129), (9, 2, 150))
+        ):
+            options: dict[str, Any] = {
+                "stride": (1 + number % 3, stride),
+                "dilation": (1 + number % 2, dilation),
+                "pads": pads[(stride + number) % len(pads)],
+            }
+            group = 1 + number % 2 * 3
+            x, w = (2, 4, 9, width), (4, 4 // group, min(k, 4), k)
+            yield conv("conv2d.rows", x, w, group=group, **options)
+            if k == 3:
+                for dtype in (DType.U8, DType.I16, DType.F64):
+                    yield conv("conv2d.rows", x, w, group=group, dtype=dtype, **options)
+
+
 def blocked() -> Iterator[Case]:
     """The kernels for channel blocks, at sizes around the block and the tile."""
     for ic, oc in ((1, 1), (4, 4), (15, 17), (16, 33), (40, 20)):
@@ -175,4 +195,4 @@ def drawn() -> Iterator[Case]:
         yield conv("conv2d.*", x, w, layout="blocked", **options)
 
 
-CASES = [*layers(), *general(), *blocked(), *grouped(), *transposed(), *drawn()]
+CASES = [*layers(), *general(), *strided(), *blocked(), *grouped(), *transposed(), *drawn()]

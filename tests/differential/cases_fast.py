@@ -73,6 +73,12 @@ def cases(lanes: int) -> dict[str, tuple[Case, Any]]:
         ),
         "maximum": (Case("max_pool2d.blocked", (POOL,), image, "blocked"), None),
         "average": (Case("avg_pool2d.blocked", (mean,), image, "blocked"), None),
+        "rows sorted by stride": (
+            conv("conv2d.rows", (2, 6, 11, 37), (6, 2, 3, 3), group=3, stride=(2, 2), pads=SAME, act=SIGMOID), None
+        ),
+        "depthwise": (
+            conv("conv2d.depthwise", (2, big, 9, 7), (big, 1, 3, 3), layout="blocked", group=big, pads=SAME), None
+        ),
         "softmax": (Case("softmax.rows", (Softmax(axes=(1,)),), (f32(5, 3 * lanes + 1),)), None),
     }  # fmt: skip
 

@@ -8,13 +8,15 @@ tap of every convolution reads consecutive elements.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import ClassVar
 
 from sqzc.backends.llvm.emit import Emitter, Val
 from sqzc.backends.llvm.family import Args
-from sqzc.backends.llvm.images import Image, copy_row, fill
+from sqzc.backends.llvm.images import Image, fill
 from sqzc.backends.llvm.numbers import Numbers, computes
-from sqzc.backends.llvm.schedules.conv_rows import RowsProblem, RowsSchedule, choose
+from sqzc.backends.llvm.phases import LARGEST_STRIDE, Phases, copy_phases
+from sqzc.backends.llvm.schedules.conv_rows import RowsProblem, RowsSchedule, choose, phase_gap, row_gap
 from sqzc.backends.llvm.vector_math import apply_activation
 from sqzc.ir.constant import Array
 from sqzc.ir.graph import Graph, Node
@@ -94,11 +96,16 @@ class _Rows:
         self.count = min(self.s.width, self.p.ow)
         self.staging = e.at(args.scratch, self.s.buffer_elements(self.p) * self.size)
         g = self.x.geometry
-        phase = self.s.phase(self.p)
-        # Distances of the rows that taps read, in bytes.
-        self.phase_step = phase * self.size
-        self.row_step = (self.p.sw * phase if self.s.copied else g.row) * self.size
-        self.channel_step = self.row_step * self.s.in_rows(self.p) if self.s.copied else g.plane * self.size
+        p, s = self.p, self.s
+        _, _, height, width = self.x.type.shape
+        columns = height * width if p.flat else width
+        self.phases = Phases(columns, op.pads[1], p.sw, phase_gap(p), s.phase(p), s.width)
+        # Distances of the rows that taps read, in bytes: from one in memory to the next, and to those of the next
+        # output row and of the filter's next row.
+        self.row_gap = row_gap(p) if s.copied else 1
+        self.row_step = (self.phases.elements if s.copied else g.row) * self.size
+        self.down, self.dilated = (d // self.row_gap * self.row_step for d in (p.sh, p.dh))
+        self.channel_step = self.row_step * s.copied_rows(p) if s.copied else g.plane * self.size
 
     def emit(self) -> None:
         e, p, s = self.e, self.p, self.s
@@ -150,8 +157,6 @@ class _Rows:
     def copy(self, image: Val, group: Val, top: Val) -> Val:
         """Copies the rows that a band reads; the start of the copy."""
         e, p = self.e, self.p
-        rows = self.s.in_rows(p)
-        zero = self.numbers.splat(0)
 
         def channel(c: Val, _: list[Val]) -> list[Val]:
             plane = self.x.plane(e, self.args.reads[0], image, e.mul_add(group, p.ic, c))
@@ -159,43 +164,53 @@ class _Rows:
 
             def row(r: Val, _: list[Val]) -> list[Val]:
                 target = e.at(copies, e.mul_add(r, self.row_step))
-                fill(e, self.numbers, target, zero, self.row_step // self.size)
-                i = e.b.add(e.mul_add(top, p.sh, -self.op.pads[0]), r)
-                inside = e.b.icmp_unsigned("<", i, e.i64(self.x.type.shape[2]))
-                with e.when(inside):
-                    self.copy_columns(e.at(plane, e.mul_add(i, self.x.row_bytes)), target)
+                i = e.mul_add(top, p.sh, e.mul_add(r, self.row_gap, -self.op.pads[0]))
+                self.copy_row(plane, i, target)
                 return []
 
-            e.loop(0, rows, 1, row)
+            e.loop(0, self.s.copied_rows(p), 1, row)
             return []
 
         e.loop(0, p.ic, 1, channel)
         return self.args.scratch
 
+    def copy_row(self, plane: Val, i: Val, target: Val) -> None:
+        """Row i of a channel, zeros where the image has no such row."""
+        e, x = self.e, self.x
+        inside = e.b.icmp_unsigned("<", i, e.i64(x.type.shape[2]))
+        row = e.at(plane, e.mul_add(i, x.row_bytes))
+        zeros = partial(fill, e, self.numbers, target, self.numbers.splat(0), self.phases.elements)
+        if x.geometry.pixel == 1 and self.p.sw <= LARGEST_STRIDE:
+            with e.b.if_else(inside) as (there, beside):
+                with there:
+                    copy_phases(e, self.numbers, self.phases, row, target)
+                with beside:
+                    zeros()
+        else:
+            zeros()
+            with e.when(inside):
+                self.copy_columns(row, target)
+
     def copy_columns(self, row: Val, target: Val) -> None:
-        e, p = self.e, self.p
-        left = self.op.pads[1]
-        _, _, height, width = self.x.type.shape
+        """A row's elements one by one."""
+        e, to, left = self.e, self.phases, self.op.pads[1]
         # Columns past the last window are of no use, and would not fit.
-        used = min(height * width if p.flat else width, self.s.phase(p) * p.sw - left)
-        if p.sw == 1 and self.x.geometry.pixel == 1:
-            copy_row(e, self.numbers, row, e.at(target, left * self.size), used)
-            return
+        used = min(to.size, to.columns * to.stride - left)
 
         def column(j: Val, _: list[Val]) -> list[Val]:
-            q, phase = e.split(e.b.add(j, e.i64(left)), p.sw)
-            at = e.mul_add(phase, self.phase_step, e.mul_add(q, self.size))
+            q, phase = e.split(e.b.add(j, e.i64(left)), to.stride)
+            at = e.mul_add(e.split(phase, to.gap)[0], to.columns * self.size, e.mul_add(q, self.size))
             self.numbers.store(self.numbers.load(e.at(row, e.mul_add(j, self.x.pixel_bytes))), e.at(target, at))
             return []
 
-        e.loop(0, used, 1, column)
+        e.loop(-left % to.gap, used, to.gap, column)
 
     # -- output -------------------------------------------------------------------------------------------------------
 
     def columns(self, source: Val, image: Val, oc: Val, top: Val, row: Val, left: Val) -> None:
         """All columns of `rows` output rows of one tile of channels."""
-        e, p, s = self.e, self.p, self.s
-        start = e.at(source, e.mul_add(row, p.sh * self.row_step))
+        e, s = self.e, self.s
+        start = e.at(source, e.mul_add(row, self.down))
         outputs = [self.y.plane(e, self.args.writes[0], image, e.b.add(oc, e.i64(k))) for k in range(s.ocs)]
         extras = (
             [self.r.plane(e, self.args.reads[3], image, e.b.add(oc, e.i64(k))) for k in range(s.ocs)] if self.r else []
@@ -228,7 +243,7 @@ class _Rows:
             filters = e.at(weights, e.mul_add(c, g.plane * self.size))
 
             def row(u: Val, state: list[Val]) -> list[Val]:
-                line = e.at(plane, e.mul_add(u, p.dh * self.row_step))
+                line = e.at(plane, e.mul_add(u, self.dilated))
                 taps = e.at(filters, e.mul_add(u, g.row * self.size))
                 if p.kw > UNROLLED_TAPS:
                     return e.loop(0, p.kw, 1, lambda v, inner: self.tap(line, taps, v, inner), state)
@@ -247,14 +262,15 @@ class _Rows:
         sums = list(sums)
         if known is not None:
             q, phase = divmod(known * p.dw, p.sw)
-            line = e.at(line, phase * self.phase_step + q * self.size)
+            line = e.at(line, (phase // self.phases.gap * self.phases.columns + q) * self.size)
             taps = e.at(taps, known * self.w.geometry.pixel * self.size)
         else:
             quotient, rest = e.split(e.mul_add(v, p.dw), p.sw)
-            line = e.at(line, e.mul_add(rest, self.phase_step, e.mul_add(quotient, self.size)))
+            number = e.split(rest, self.phases.gap)[0]
+            line = e.at(line, e.mul_add(number, self.phases.columns * self.size, e.mul_add(quotient, self.size)))
             taps = e.at(taps, e.mul_add(v, self.w.geometry.pixel * self.size))
         pixels = [
-            self.numbers.load(e.at(line, i * p.sh * self.row_step + j * self.size), s.width)
+            self.numbers.load(e.at(line, i * self.down + j * self.size), s.width)
             for i in range(s.rows)
             for j in self.offsets
         ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from sqzc.backends.llvm.family import Schedule
@@ -46,9 +47,9 @@ class RowsSchedule(Schedule):
     span: int
     copied: int
 
-    def in_rows(self, p: RowsProblem) -> int:
-        """Input rows that a band reads."""
-        return (self.band - 1) * p.sh + (p.kh - 1) * p.dh + 1
+    def copied_rows(self, p: RowsProblem) -> int:
+        """Input rows that are copied for a band: every `row_gap`-th one."""
+        return ((self.band - 1) * p.sh + (p.kh - 1) * p.dh) // row_gap(p) + 1
 
     def phase(self, p: RowsProblem) -> int:
         """Columns of one phase of a copied row: every sw-th one, with room for the last vector."""
@@ -56,7 +57,17 @@ class RowsSchedule(Schedule):
 
     def buffer_elements(self, p: RowsProblem) -> int:
         """Size of the copied rows of all channels of a group."""
-        return p.ic * self.in_rows(p) * p.sw * self.phase(p) if self.copied else 0
+        return p.ic * self.copied_rows(p) * p.sw // phase_gap(p) * self.phase(p) if self.copied else 0
+
+
+def row_gap(p: RowsProblem) -> int:
+    """Windows read every so many-th row only, counted from their first."""
+    return p.sh if p.kh == 1 else math.gcd(p.sh, p.dh)
+
+
+def phase_gap(p: RowsProblem) -> int:
+    """Windows read every so many-th column only; so many phases apart are those that are copied."""
+    return p.sw if p.kw == 1 else math.gcd(p.sw, p.dw)
 
 
 def vector_width(size: int, lanes: int) -> int:
