@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Any, ClassVar, Protocol, Self
+from typing import Any, ClassVar, Protocol, Self, TypeVar
 
 from sqzc.backends.llvm.emit import Emitter, Val
 from sqzc.diagnostics import ScheduleError
@@ -87,4 +87,20 @@ class Schedule:
             raise ScheduleError(
                 f"{cls.__name__} with fields {', '.join(given) or 'none'}", expected=", ".join(sorted(known))
             )
+        for f in fields(cls):
+            if type(given[f.name]).__name__ != f.type:
+                raise ScheduleError(
+                    f"field '{f.name}' of {cls.__name__}", expected=str(f.type), got=repr(given[f.name])
+                )
         return cls(**given)
+
+
+S = TypeVar("S", bound=Schedule)
+
+
+def given(step: Step, kind: type[S]) -> S | None:
+    """The schedule with which a step comes to `finish`: a tuned one, which the library has checked.
+
+    None leaves the choice to the family, as nearly always.
+    """
+    return kind.from_fields(step.schedule) if step.schedule else None

@@ -12,7 +12,7 @@ from typing import ClassVar
 
 from sqzc.backends.llvm.emit import Emitter, Val
 from sqzc.backends.llvm.epilogue import finish_vector
-from sqzc.backends.llvm.family import Args
+from sqzc.backends.llvm.family import Args, given
 from sqzc.backends.llvm.kernels.conv_tile import ConvTile
 from sqzc.backends.llvm.packing import pack_bias, pack_conv
 from sqzc.backends.llvm.problems import ConvProblem, conv_problem
@@ -61,7 +61,7 @@ class ConvDirect:
 
     def finish(self, program: Program, step: Step, arrays: Mapping[str, Array], target: Target) -> Finished:
         p = conv_problem(program, step)
-        s = choose(p, target)
+        s = given(step, DirectSchedule) or choose(p, target)
         packed = {
             "w": pack_conv(arrays["w"], p.lanes, p.y_block, s.oc_vecs),
             "b": pack_bias(arrays.get("b"), p.oc, p.y_block),

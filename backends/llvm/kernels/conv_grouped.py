@@ -13,7 +13,7 @@ import numpy as np
 
 from sqzc.backends.llvm.emit import Emitter, Val
 from sqzc.backends.llvm.epilogue import finish_vector
-from sqzc.backends.llvm.family import Args
+from sqzc.backends.llvm.family import Args, given
 from sqzc.backends.llvm.kernels.conv_tile import ConvTile
 from sqzc.backends.llvm.packing import pack_bias, pack_conv
 from sqzc.backends.llvm.problems import ConvProblem, conv_problem
@@ -51,7 +51,7 @@ class ConvGrouped:
 
     def finish(self, program: Program, step: Step, arrays: Mapping[str, Array], target: Target) -> Finished:
         p = conv_problem(program, step)
-        s = choose(one_group(p), target)
+        s = given(step, DirectSchedule) or choose(one_group(p), target)
         groups = np.split(arrays["w"], p.group)
         packed = np.concatenate([pack_conv(w, p.lanes, p.y_block, s.oc_vecs) for w in groups])
         return Finished(s.to_fields(), {"w": packed, "b": pack_bias(arrays.get("b"), p.oc, p.y_block)})

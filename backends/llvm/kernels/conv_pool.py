@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import ClassVar
 
 from sqzc.backends.llvm.emit import Emitter, Val
 from sqzc.backends.llvm.epilogue import finish_vector
-from sqzc.backends.llvm.family import Args
+from sqzc.backends.llvm.family import Args, given
 from sqzc.backends.llvm.kernels.conv_direct import ConvDirect, oc_tiles_of
 from sqzc.backends.llvm.kernels.conv_tile import ConvTile
 from sqzc.backends.llvm.kernels.conv_winograd import ConvWinograd
@@ -47,15 +47,20 @@ def ring_bytes(p: ConvProblem, pool: PoolProblem, s: DirectSchedule, target: Tar
     return pool.op.kernel[0] * s.oc_vecs * p.ow * target.vector_bytes
 
 
+def row_candidates(p: ConvProblem, target: Target) -> Iterator[DirectSchedule]:
+    """Every register tile of one row."""
+    return (s for s in candidates(p, target, rows_apart=True) if s.rows == 1 and s.order == "oc")
+
+
+def rows_price(p: ConvProblem, pool: PoolProblem, s: DirectSchedule, target: Target) -> float:
+    """Cycles of the convolution without the pool, given that rows are better kept in the first-level cache."""
+    far = ring_bytes(p, pool, s, target) > target.l1_bytes * 15 // 16
+    return predict(p, s, target) + (p.n * p.oc_blocks * p.oh * p.ow * STORE_MISS if far else 0.0)
+
+
 def choose_rows(p: ConvProblem, pool: PoolProblem, target: Target) -> DirectSchedule:
-    """The best register tile of one row, given that rows are better kept in the first-level cache."""
-
-    def price(s: DirectSchedule) -> float:
-        far = ring_bytes(p, pool, s, target) > target.l1_bytes * 15 // 16
-        return predict(p, s, target) + (p.n * p.oc_blocks * p.oh * p.ow * STORE_MISS if far else 0.0)
-
-    found = candidates(p, target, rows_apart=True)
-    return min((s for s in found if s.rows == 1 and s.order == "oc"), key=price)
+    """The register tile of one row with the lowest price."""
+    return min(row_candidates(p, target), key=lambda s: rows_price(p, pool, s, target))
 
 
 class ConvMaxPool:
@@ -81,7 +86,7 @@ class ConvMaxPool:
     def finish(self, program: Program, step: Step, arrays: Mapping[str, Array], target: Target) -> Finished:
         p = conv_problem(program, step)
         pool = fused_pool_problem(program, step, p)
-        s = choose_rows(p, pool, target)
+        s = given(step, DirectSchedule) or choose_rows(p, pool, target)
         packed = {
             "w": pack_conv(arrays["w"], p.lanes, p.y_block, s.oc_vecs),
             "b": pack_bias(arrays.get("b"), p.oc, p.y_block),
@@ -194,7 +199,7 @@ class ConvGlobalAverage:
 
     def finish(self, program: Program, step: Step, arrays: Mapping[str, Array], target: Target) -> Finished:
         p = conv_problem(program, step)
-        s = replace(choose(p, target), order="oc")
+        s = given(step, DirectSchedule) or replace(choose(p, target), order="oc")
         packed = {
             "w": pack_conv(arrays["w"], p.lanes, p.y_block, s.oc_vecs),
             "b": pack_bias(arrays.get("b"), p.oc, p.y_block),

@@ -20,7 +20,7 @@ from llvmlite import ir
 
 from sqzc.backends.llvm.emit import PTR, Emitter, Val
 from sqzc.backends.llvm.epilogue import finish_vector
-from sqzc.backends.llvm.family import Args
+from sqzc.backends.llvm.family import Args, given
 from sqzc.backends.llvm.packing import pack_bias, pack_conv
 from sqzc.backends.llvm.problems import ConvProblem, conv_problem
 from sqzc.backends.llvm.schedules.conv_direct import choose as choose_direct
@@ -71,17 +71,31 @@ class VectorAlgebra:
 class ConvWinograd:
     """Channel-blocked 3 x 3 stride 1 convolution with fewer multiplications.
 
-    `forms` are the F(m, 3) to choose from. `always` takes every convolution that it can compute, not only those where
-    it is predicted to be faster than the direct form.
+    `forms` are the F(m, 3) to choose from; where `bounded`, those of them whose rounding error keeps the budget with the
+    convolution's own weights. `always` takes every convolution that it can compute, not only those where it is
+    predicted to be faster than the direct form.
     """
 
     forms: tuple[int, ...] = (4, 2)
     always: bool = False
+    bounded: bool = True
 
     name: ClassVar[str] = "conv2d.winograd"
     shares_code: ClassVar[bool] = True
 
     def select(self, graph: Graph, node: Node, target: Target) -> Selection | None:
+        selection = self.possible(node, target)
+        if selection is None or not self.pays(expected_problem(node, target), target, self.forms):
+            return None
+        forms = self.admitted(node)
+        if forms == self.forms:
+            return selection
+        if not forms or not self.pays(expected_problem(node, target), target, forms):
+            return None
+        return replace(selection, facts={**selection.facts, "forms": "_".join(map(str, forms))})
+
+    def possible(self, node: Node, target: Target) -> Selection | None:
+        """The selection where it can compute the node at all."""
         op = node.op
         if not isinstance(op, Conv2d) or op.group != 1 or op.stride != (1, 1) or op.dilation != (1, 1):
             return None
@@ -97,18 +111,36 @@ class ConvWinograd:
         reads = (x,) if residual is None else (x, residual)
         if residual is not None and residual.type.layout != y.type.layout:
             return None
-        if not self.always and not self.pays(expected_problem(node, target), target):
-            return None
         borders = (op.pads, *(NO_BORDER for _ in reads[1:]))
         return Selection(self.name, (node,), reads, (y,), conv_arrays(node), borders, conv_facts(node))
 
-    def pays(self, p: ConvProblem, target: Target) -> bool:
-        """Whether it is predicted to be faster than the direct form."""
-        return predict(p, choose(p, target, self.forms), target) < predict_direct(p, choose_direct(p, target), target)
+    def pays(self, p: ConvProblem, target: Target, forms: tuple[int, ...]) -> bool:
+        """Whether one of the forms is to be taken: it is predicted to be faster than the direct form, or asked for."""
+        if self.always:
+            return True
+        return predict(p, choose(p, target, forms), target) < predict_direct(p, choose_direct(p, target), target)
+
+    def admitted(self, node: Node) -> tuple[int, ...]:
+        """The forms whose rounding error keeps the budget."""
+        if not self.bounded:
+            return self.forms
+        return tuple(m for m in self.forms if winograd_error(node.inputs[1].data, m) <= BUDGET)
+
+    def refusal(self, node: Node, target: Target) -> str:
+        """Why it leaves a node that it would take but for the weights, in a word for the plan; else empty."""
+        if self.possible(node, target) is None or not self.pays(expected_problem(node, target), target, self.forms):
+            return ""
+        over = {m: winograd_error(node.inputs[1].data, m) for m in self.forms if m not in self.admitted(node)}
+        return " ".join(f"f{m}:error={error:.1e}" for m, error in over.items())
+
+    def forms_of(self, step: Step) -> tuple[int, ...]:
+        """The forms that a selected step may use."""
+        words = str(step.facts.get("forms", ""))
+        return tuple(map(int, words.split("_"))) if words else self.forms
 
     def finish(self, program: Program, step: Step, arrays: Mapping[str, Array], target: Target) -> Finished:
         p = conv_problem(program, step)
-        s = choose(p, target, self.forms)
+        s = given(step, WinogradSchedule) or choose(p, target, self.forms)
         # [oc tile][ic block][3][3][ic lane][oc] -> [oc tile][ic][3][3][oc]
         packed = pack_conv(arrays["w"], p.lanes, p.y_block, s.oc_vecs)
         tiles, ic_blocks, _, _, lanes, width = packed.shape

@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 
 from sqzc.backends.llvm.emit import Emitter, Val
-from sqzc.backends.llvm.family import Args
+from sqzc.backends.llvm.family import Args, given
 from sqzc.backends.llvm.kernels.matmul import PanelRows
 from sqzc.backends.llvm.numbers import Numbers
 from sqzc.backends.llvm.schedules.matrix import MatrixSchedule, choose
@@ -38,7 +38,7 @@ class LinearPacked:
 
     def finish(self, program: Program, step: Step, arrays: Mapping[str, Array], target: Target) -> Finished:
         m, n = program.buffers[step.writes[0]].type.shape
-        s = choose(m, n, target)
+        s = given(step, MatrixSchedule) or choose(m, n, target)
         bias = np.zeros(n, np.float32) if "b" not in arrays else np.asarray(arrays["b"], np.float32)
         starts = panel_starts(n, s)
         packed = {"w": pack_linear(np.asarray(arrays["w"], np.float32), s), "b": _columns(bias[None], starts, s.panel)}

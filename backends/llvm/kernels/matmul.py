@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from sqzc.backends.llvm.emit import Emitter, Val
-from sqzc.backends.llvm.family import Args
+from sqzc.backends.llvm.family import Args, given
 from sqzc.backends.llvm.numbers import Numbers, computes
 from sqzc.backends.llvm.schedules.matrix import MatrixSchedule, choose
 from sqzc.backends.llvm.vector_math import apply_activation
@@ -87,7 +87,7 @@ class MatrixProduct:
 
     def finish(self, program: Program, step: Step, arrays: Mapping[str, Array], target: Target) -> Finished:
         p = matrix_problem(program, step)
-        s = choose(max(p.m, 1), max(p.n, 1), target)
+        s = given(step, MatrixSchedule) or choose(max(p.m, 1), max(p.n, 1), target)
         packs = p.packs or p.n < s.width
         scratch = p.k * s.panel * p.a.dtype.item_bytes if packs else 0
         return Finished(s.to_fields(), scratch=scratch + s.panel * p.a.dtype.item_bytes)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import ClassVar
 
 from sqzc.backends.llvm.emit import F32, Emitter, Val
-from sqzc.backends.llvm.family import Args
+from sqzc.backends.llvm.family import Args, given
 from sqzc.backends.llvm.problems import PoolProblem, pool_problem
 from sqzc.backends.llvm.schedules.pool import PoolSchedule, choose, inner_columns
 from sqzc.ir.constant import Array
@@ -39,7 +39,8 @@ class MaxPoolBlocked:
         return Selection(self.name, (node,), (node.inputs[0],), (node.output,))
 
     def finish(self, program: Program, step: Step, arrays: Mapping[str, Array], target: Target) -> Finished:
-        return Finished(choose(pool_problem(program, step), target).to_fields())
+        s = given(step, PoolSchedule) or choose(pool_problem(program, step), target)
+        return Finished(s.to_fields())
 
     def items(self, program: Program, step: Step) -> int:
         p = pool_problem(program, step)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from sqzc.backends.llvm.family import Schedule
@@ -44,14 +45,27 @@ class MatrixSchedule(Schedule):
             )
 
 
-def choose(m: int, n: int, target: Target) -> MatrixSchedule:
-    """A tile of few rows is wide, as it waits for memory; one of many rows is square, as every load is then used often.
-
-    Fewer columns than a vector are padded to a shorter vector.
-    """
+def vector_width(n: int, target: Target) -> int:
+    """Fewer columns than a vector are padded to a shorter vector."""
     width = target.vector_lanes
     while width // 2 >= n:
         width //= 2
+    return width
+
+
+def candidates(m: int, n: int, target: Target) -> Iterator[MatrixSchedule]:
+    """Every tile that fits the registers and the matrix."""
+    width = vector_width(n, target)
+    for rows in range(1, min(m, 8) + 1):
+        for vecs in range(1, max(1, min(4, n // width)) + 1):
+            for chains in (1, 2, 4):
+                if rows * vecs * chains + vecs + 1 <= target.vector_registers:
+                    yield MatrixSchedule(rows, vecs, width, chains)
+
+
+def choose(m: int, n: int, target: Target) -> MatrixSchedule:
+    """A tile of few rows is wide, as it waits for memory; one of many is square, as every load is then used often."""
+    width = vector_width(n, target)
     room = target.vector_registers - 2
     rows = min(m, 6 if target.vector_registers > 16 else 4)
     rows = -(-m // -(-m // rows))

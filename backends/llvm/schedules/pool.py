@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from sqzc.backends.llvm.family import Schedule
@@ -24,11 +25,17 @@ def inner_columns(p: PoolProblem) -> tuple[int, int]:
     return min(first, p.ow), max(min(last, p.ow), min(first, p.ow))
 
 
+def candidates(p: PoolProblem, target: Target) -> Iterator[PoolSchedule]:
+    """Every number of pixels that has registers for its columns; a single one always does well enough."""
+    first, last = inner_columns(p)
+    yield PoolSchedule(1)
+    for n in range(2, min(4, last - first) + 1):
+        if (n - 1) * p.op.stride[1] + p.op.kernel[1] + n <= target.vector_registers - 4:
+            yield PoolSchedule(n)
+
+
 def choose(p: PoolProblem, target: Target) -> PoolSchedule:
     """As many pixels as have registers for their columns, without a needlessly long overlapping tail."""
     first, last = inner_columns(p)
     width = max(last - first, 1)
-    room = target.vector_registers - 4
-    fitting = [n for n in range(1, 5) if (n - 1) * p.op.stride[1] + p.op.kernel[1] + n <= room and n <= width]
-    best = min(fitting or [1], key=lambda n: (-(-width // n) * (n + 1), -n))
-    return PoolSchedule(best)
+    return min(candidates(p, target), key=lambda s: (-(-width // s.cols) * (s.cols + 1), -s.cols))
