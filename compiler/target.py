@@ -78,6 +78,9 @@ _CPUINFO = {
 }
 
 
+_NUMBERS = {"cpu family": "family", "model": "model", "stepping": "stepping"}
+
+
 def host_flags() -> frozenset[str]:
     """The CPU flags that the kernel reports for the first core; empty where it reports none."""
     try:
@@ -88,6 +91,20 @@ def host_flags() -> frozenset[str]:
         if line.startswith("flags"):
             return frozenset(line.split(":", 1)[1].split())
     return frozenset()
+
+
+def host_cpu() -> str:
+    """Name, family, model and stepping of the first core, in words; the architecture where the kernel reports none."""
+    found = {}
+    try:
+        text = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        text = ""
+    for line in text.split("\n\n", 1)[0].splitlines():
+        key, _, value = line.partition(":")
+        found[key.strip()] = value.strip()
+    numbers = ", ".join(f"{name} {found[key]}" for key, name in _NUMBERS.items() if key in found)
+    return " ".join(filter(None, (found.get("model name", platform.machine()), f"({numbers})" if numbers else "")))
 
 
 def runs_here(target: Target) -> bool:

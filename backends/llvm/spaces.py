@@ -63,9 +63,10 @@ def _rows_problem(program: Program, step: Step) -> tuple[ConvProblem, PoolProble
     return p, fused_pool_problem(program, step, p)
 
 
-def _winograd_candidates(family: Family, p: ConvProblem, target: Target) -> Iterable[WinogradSchedule]:
+def _winograd_candidates(family: Family, p: tuple[ConvProblem, Step], target: Target) -> Iterable[WinogradSchedule]:
+    """Those of the forms that the weights admit."""
     assert isinstance(family, ConvWinograd)
-    return conv_winograd.candidates(p, target, family.forms)
+    return conv_winograd.candidates(p[0], target, family.forms_of(p[1]))
 
 
 def _group_of(program: Program, step: Step) -> ConvProblem:
@@ -115,7 +116,13 @@ SPACES: Mapping[str, Space] = {
         lambda family, p, target: (s for s in conv_direct.candidates(p, target) if s.order == "oc"),
         conv_direct.predict,
     ),
-    ConvWinograd.name: Space(WinogradSchedule, conv_problem, _winograd_candidates, conv_winograd.predict),
+    ConvWinograd.name: Space(
+        WinogradSchedule,
+        lambda program, step: (conv_problem(program, step), step),
+        _winograd_candidates,
+        lambda p, s, target: conv_winograd.predict(p[0], s, target),
+        lambda s, p, target: s.check(p[0], target),
+    ),
     MaxPoolBlocked.name: Space(
         PoolSchedule,
         pool_problem,

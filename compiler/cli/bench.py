@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from sqzc.cli.console import PATH, Command, reporting, show_table, warn
-from sqzc.cli.models import model_options, read_model_options
+from sqzc.cli.models import model_options, read_model_options, tuning_option
 from sqzc.diagnostics import SqzcError
 from sqzc.driver.bench import BenchOptions, Pace, bench, find_peers, prepare
 from sqzc.driver.bench.agreement import Agreement
@@ -54,6 +54,7 @@ def numbers_option(name: str, help: str) -> Callable[[Any], Any]:
 @click.option("--model", "of", metavar="MODEL", help="What LIB was compiled from. Default: the zoo's of its name.")
 @click.option("--target", metavar="NAME", help="The CPU to compile MODEL for; peers are limited to it where they can.")
 @click.option("-O", "level", metavar="LEVEL", help="Optimisation level for MODEL. Default: -O3.")
+@tuning_option
 @click.option("--tolerance", type=float, default=1e-3, show_default=True, help="Of outputs, by the largest of them.")
 @click.option("--json", "output", type=PATH, metavar="FILE", help="Write the record there; - is standard output.")
 @model_options
@@ -69,6 +70,7 @@ def command(
     of: str | None,
     target: str | None,
     level: str | None,
+    tuning: Path | None,
     tolerance: float,
     output: Path | None,
     **of_model: Any,
@@ -88,7 +90,7 @@ def command(
     with reporting() as reporter:
         options = BenchOptions(found, threads, batch, pace, tolerance, tell=reporter.stage)
         model_of = read_model_options(**of_model, download=reporter.download)
-        code = CodeOptions(target=target, opt_level=None if level is None else parse_level(level))
+        code = CodeOptions(target=target, opt_level=None if level is None else parse_level(level), tuning=tuning)
         with prepare(subject, of, model_of, code, reporter.stage) as prepared:
             record = bench(prepared, options)
     text = json.dumps(record, indent=1, allow_nan=False)

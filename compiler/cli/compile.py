@@ -17,7 +17,7 @@ from sqzc.cli.checks import (
     verify_passes_option,
 )
 from sqzc.cli.console import PATH, json_option, names_option, reporting, show_json, size_text, warn
-from sqzc.cli.models import model_options, read_model_options
+from sqzc.cli.models import model_options, read_model_options, tuning_option
 from sqzc.diagnostics import UsageError
 from sqzc.driver.api import Result, WatchOptions, build
 from sqzc.driver.emit import SUFFIXES, TEXT_KINDS, code_text, graph_text, kind_for
@@ -67,6 +67,7 @@ sqzc compile dumps/13-fuse-conv-relu.sqz -o libsqz.so
     type=click.Choice(["auto", "off", "f2", "f4"]),
     help="3x3 convolutions with fewer multiplications: where it pays, never, F(2,3) or F(4,3). Default: auto.",
 )
+@tuning_option
 @click.option("--linker", metavar="NAME", help="ld, ld.lld, cc or ziglang. Default: the first that is found.")
 @json_option
 def command(
@@ -87,6 +88,7 @@ def command(
     time_passes: bool,
     threads_max: int | None,
     winograd: str | None,
+    tuning: Path | None,
     linker: str | None,
     as_json: bool,
     **of_model: Any,
@@ -116,6 +118,7 @@ def command(
                 threads_max=threads_max,
                 stop_after=stop_after,
                 winograd=winograd,
+                tuning=tuning,
             ),
             WatchOptions(
                 dump_ir=dump_ir,
@@ -176,6 +179,7 @@ def summarise(result: Result, kind: str, output: Path | None, seconds: float) ->
             arena_bound_bytes=program.bound_bytes,
             scratch_bytes=program.scratch_bytes,
             constant_bytes=len(result.code.constants),
+            tuning=program.meta.get("tuning"),
         )
     return summary
 
@@ -192,6 +196,8 @@ def summary_text(summary: dict[str, Any]) -> str:
             f"  {summary['kernels']} kernels; arena {size_text(arena)} (lower bound {size_text(bound)}{share}), "
             f"scratch {size_text(summary['scratch_bytes'])} a thread"
         )
+    if summary.get("tuning"):
+        lines.append(f"  {len(summary['tuning']['steps'])} kernels tuned on {summary['tuning']['cpu']}")
     if summary["weights"].startswith("random"):
         lines.append("  RANDOM WEIGHTS: the answers of this library mean nothing")
     return "\n".join(lines)

@@ -52,6 +52,11 @@ def model_options(command: F) -> F:
     return command
 
 
+tuning_option = click.option(
+    "--tuning", type=PATH, metavar="FILE", help="Choices of kernels and schedules that sqzc tune measured."
+)
+
+
 def read_model_options(
     init_net: Path | None,
     weights: str,

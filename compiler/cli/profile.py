@@ -10,7 +10,7 @@ import click
 
 from sqzc.cli.console import PATH, Command, json_option, reporting, show_json, show_table, size_text, warn
 from sqzc.cli.info import is_library
-from sqzc.cli.models import model_options, read_model_options
+from sqzc.cli.models import model_options, read_model_options, tuning_option
 from sqzc.diagnostics import UsageError
 from sqzc.driver.emit import check_output
 from sqzc.driver.options import CodeOptions, parse_level
@@ -37,6 +37,7 @@ sqzc profile squeezenet1.1 --trace trace.json --plot roofline.png
 @model_options
 @click.option("-O", "level", type=str, metavar="LEVEL", help="Optimisation level, -O0 to -O3. Default: -O3.")
 @click.option("--passes", metavar="SPEC", help="A pipeline in place of the level's.")
+@tuning_option
 @click.option("--trace", type=PATH, metavar="FILE", help="Write one run as a trace for chrome://tracing or Perfetto.")
 @click.option("--plot", type=PATH, metavar="FILE", help="Draw a roofline (.png, .svg, .pdf); needs the extra `plot`.")
 @json_option
@@ -47,6 +48,7 @@ def command(
     target: str | None,
     level: str | None,
     passes: str | None,
+    tuning: Path | None,
     trace: Path | None,
     plot: Path | None,
     as_json: bool,
@@ -73,7 +75,9 @@ def command(
         result = profile_model(
             model,
             read_model_options(**of_model, download=reporter.download),
-            CodeOptions(target=target, opt_level=None if level is None else parse_level(level), passes=passes),
+            CodeOptions(
+                target=target, opt_level=None if level is None else parse_level(level), passes=passes, tuning=tuning
+            ),
             threads=threads,
             runs=runs,
             on_stage=reporter.stage,
@@ -96,6 +100,7 @@ COLUMNS = (
     "layer",
     "kernel",
     ">us",
+    ">predicted",
     ">% time",
     ">MFLOP",
     ">GFLOP/s",
@@ -120,6 +125,7 @@ def _cells(row: Row) -> list[str]:
         row.layer,
         row.kernel,
         f"{1e6 * row.seconds:.1f}",
+        "" if row.predicted_seconds is None else f"{1e6 * row.predicted_seconds:.1f}",
         hundredths(row.share),
         f"{row.flops / 1e6:.2f}{'*' if row.fewer_operations else ''}" if row.flops else "",
         f"{row.flops_per_second / 1e9:.1f}" if row.flops else "",
@@ -159,6 +165,8 @@ def summary_lines(profile: Profile) -> list[str]:
         f"{profile.model}, {profile.threads} thread{'s' if profile.threads > 1 else ''}; "
         f"means over the fastest tenth of {profile.runs} runs",
         *machine_lines(profile.machine),
+        f"predicted: us by the cost model that chose the schedule, at {profile.machine.clock / 1e9:.2f} GHz, the clock "
+        f"that the peak amounts to with {profile.machine.target.fma_ports} multiply-adds a cycle",
         "% memory: of the bandwidth of memory, over 100 where caches hold the operands",
         "bound by: what limits a kernel of these FLOPs and bytes, and how much of that limit it reaches",
     ]

@@ -26,6 +26,7 @@ from sqzc.driver.build import (
     make_plan,
     run_passes,
     settle,
+    tuning_warnings,
 )
 from sqzc.driver.debug.cases import kernel_cases
 from sqzc.driver.debug.verify import VerifyPasses
@@ -89,7 +90,8 @@ class Result:
     @property
     def warnings(self) -> tuple[str, ...]:
         """What the caller should be told."""
-        return self.source.warnings
+        of_tuning = [] if self.code is None else tuning_warnings(self.optimised.settings, self.code.program)
+        return (*self.source.warnings, *of_tuning)
 
 
 class _Clock:
@@ -240,6 +242,7 @@ def compile(
     threads: int = 1,
     threads_max: int | None = None,
     winograd: str | None = None,
+    tuning: str | os.PathLike[str] | None = None,
     model_dir: str | os.PathLike[str] | None = None,
     labels: str | os.PathLike[str] | None = None,
 ) -> Model:
@@ -251,7 +254,7 @@ def compile(
     `pretrained` or `random[:SEED]`. target, opt_level: `native` and 3, unless a dumped `.sqz` says how it was being
     compiled. passes: a pipeline in place of the level's. threads: of the model that is returned; threads_max: that the
     library accepts. winograd: `auto` for 3x3 convolutions with fewer multiplications where that is predicted to be
-    faster, `off`, or `f2` and `f4` for one form wherever it is possible.
+    faster, `off`, or `f2` and `f4` for one form wherever it is possible. tuning: a file that `sqzc tune` wrote.
 
     SqzcError for anything wrong with the model or the options; SqzcWarning for weights that are not the published ones.
     """
@@ -271,7 +274,7 @@ def compile(
         model,
         path,
         _model_options(init_net, inputs, mean, weights, model_dir, labels),
-        CodeOptions(target, level, passes, prefix, threads_max, winograd=winograd),
+        CodeOptions(target, level, passes, prefix, threads_max, winograd=winograd, tuning=optional_path(tuning)),
         WatchOptions(
             dump_ir=optional_path(dump_ir), verify_passes=int(verify_passes), verify_kernels=int(verify_kernels)
         ),

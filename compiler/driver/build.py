@@ -5,12 +5,14 @@ read_model -> Source    run_passes -> Optimised    make_plan -> Program    gener
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import sqzc
+from sqzc.backends.llvm.tuning import NO_TUNING, Tuning, load_tuning
 from sqzc.backends.reference import evaluate_node
 from sqzc.diagnostics import InternalError, SqzcError, UnsupportedError, VerifyError
 from sqzc.driver.facts import BuildState, LibraryFacts, library_metadata
@@ -25,7 +27,7 @@ from sqzc.plan.program import Program
 from sqzc.plan.verifier import verify_program
 from sqzc.runtime.abi import check_prefix, identifier
 from sqzc.runtime.metadata import dumps
-from sqzc.target import Target, resolve
+from sqzc.target import Target, host_cpu, resolve
 
 if TYPE_CHECKING:
     from sqzc.backends.llvm.abi import AbiSpec
@@ -74,6 +76,7 @@ class Settings:
     winograd: str = "auto"
     done: tuple[str, ...] = ()
     stop_after: str | int | None = None
+    tuning: Tuning = NO_TUNING
 
     @property
     def effort(self) -> int:
@@ -104,15 +107,21 @@ def settle(source: Source, options: CodeOptions) -> Settings:
         pipeline = state.remaining
     else:
         pipeline = PIPELINES[f"O{parse_level(level)}"] if options.passes is None else options.passes
+    target = resolve(options.target or (state.target if state else "native"))
+    winograd = parse_winograd(options.winograd or (state.winograd if state else "auto"))
+    tuning = NO_TUNING if options.tuning is None else load_tuning(options.tuning)
+    if options.tuning is not None:
+        tuning.require(sqzc=sqzc.__version__, target=target.name, winograd=winograd)
     return Settings(
-        target=resolve(options.target or (state.target if state else "native")),
+        target=target,
         opt_level=level,
         pipeline=pipeline,
         prefix=check_prefix(options.prefix or (state.prefix if state else identifier(source.graph.name))),
         threads_max=parse_threads_max(threads_max),
-        winograd=parse_winograd(options.winograd or (state.winograd if state else "auto")),
+        winograd=winograd,
         done=state.done if state else (),
         stop_after=options.stop_after,
+        tuning=tuning,
     )
 
 
@@ -149,15 +158,34 @@ def make_plan(optimised: Optimised) -> Program:
     from sqzc.backends.llvm.legalize import legalize
     from sqzc.backends.llvm.library import Library
 
-    graph = optimised.graph
+    graph, settings = optimised.graph, optimised.settings
     with stage("planning", graph):
-        program = lower(legalize(graph), Library(optimised.settings.target, optimised.settings.winograd))
+        program = lower(legalize(graph), Library(settings.target, settings.winograd, settings.tuning))
+        if settings.tuning:
+            program.meta = {**program.meta, "tuning": tuning_facts(settings.tuning, program)}
         try:
             verify_program(program)
         except VerifyError as error:
             # The plan is ours, so this is no mistake of the user's.
             raise InternalError(f"the plan breaks a rule: {error}") from error
         return program
+
+
+def tuning_facts(tuning: Tuning, program: Program) -> Mapping[str, Any]:
+    """What the plan says of a tuning: where it was measured, and which of the steps have their schedule from it."""
+    return {"cpu": tuning.cpu, "threads": tuning.threads, "steps": tuning.steps(program)}
+
+
+def tuning_warnings(settings: Settings, program: Program) -> list[str]:
+    """What a caller should know of the tuning: that it is for other kernels, or for another CPU than this."""
+    tuning, warnings = settings.tuning, []
+    if not tuning.file:
+        return []
+    if not tuning.steps(program):
+        warnings.append(f"{tuning.file} is about none of the kernels of @{program.name}")
+    if tuning.cpu != host_cpu():
+        warnings.append(f"{tuning.file} was measured on {tuning.cpu}, this is {host_cpu()}")
+    return warnings
 
 
 @dataclass(frozen=True)

@@ -57,7 +57,8 @@ class CodeOptions:
     """What code is made. None is the default: `native`, level 3, the model's name as prefix, 256 threads.
 
     A `.sqz` file that was dumped in the middle of a compilation has defaults of its own: those it was dumped with.
-    `passes` is a pipeline to run in place of the level's; `winograd` one of `WINOGRAD`.
+    `passes` is a pipeline to run in place of the level's; `winograd` one of `WINOGRAD`; `tuning` a file of `sqzc tune`,
+    whose choices come before those of the cost model.
     """
 
     target: str | None = None
@@ -67,6 +68,7 @@ class CodeOptions:
     threads_max: int | None = None
     stop_after: str | int | None = None
     winograd: str | None = None
+    tuning: Path | None = None
 
 
 def parse_mean(mean: MeanLike) -> str | tuple[float, ...] | None:

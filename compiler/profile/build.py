@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from sqzc.backends.llvm.library import Library
+from sqzc.backends.llvm.spaces import predicted_cycles
 from sqzc.diagnostics import UsageError
-from sqzc.driver.build import Code, Optimised, generate, make_plan, run_passes, settle
+from sqzc.driver.build import Code, Optimised, generate, make_plan, run_passes, settle, tuning_warnings
 from sqzc.driver.options import CodeOptions, ModelOptions
 from sqzc.driver.sources import ModelLike, read_model
 from sqzc.plan.program import Program
 from sqzc.profile.machine import Machine, measure
 from sqzc.profile.probed import measure_runs
 from sqzc.profile.rows import Profile, make_profile
-from sqzc.target import resolve, runs_here
+from sqzc.target import Target, resolve, runs_here
 
 MAX_RUNS = 1_000_000
 OnStage = Callable[[str], None]
@@ -64,7 +66,8 @@ def profile_model(
     assert machine.threads == threads, "a machine measured with another number of threads"
     say("running the model")
     timings = measure_runs(probed, plain, threads, runs)
-    return Result(make_profile(program, timings, machine), program, source.warnings)
+    profile = make_profile(program, timings, machine, predictions(program, settings.target, threads))
+    return Result(profile, program, (*source.warnings, *tuning_warnings(settings, program)))
 
 
 def both_builds(optimised: Optimised, program: Program) -> tuple[Code, Code]:
@@ -73,6 +76,16 @@ def both_builds(optimised: Optimised, program: Program) -> tuple[Code, Code]:
         generate(optimised, program, shared=False, probes=True),
         generate(optimised, program, shared=False),
     )
+
+
+def predictions(program: Program, target: Target, threads: int) -> list[float | None]:
+    """Cycles of each step by the cost model; of several threads, those of the one with the most work items."""
+    families, found = Library(target).families, list[float | None]()
+    for step in program.steps:
+        cycles = predicted_cycles(program, step, target)
+        items = 0 if cycles is None else families[step.kernel].items(program, step)
+        found.append(None if cycles is None or not items else cycles * -(-items // threads) / items)
+    return found
 
 
 def _check(threads: int, runs: int | None, options: CodeOptions) -> None:

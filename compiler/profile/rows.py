@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from sqzc.plan.program import Program, Step
@@ -31,7 +31,8 @@ class Row:
     """One step. `flops` are those of its ops, by their own rule; `bytes` its operands, constants and results, each
     once. Shares are of the machine's limits with as many threads. `bound` is what limits a kernel of so many FLOPs a
     byte: `compute`, or the nearest level of memory with room for its bytes; `roof_share` is the part of that limit that
-    it reaches.
+    it reaches. `predicted_seconds` is what the cost model that chose the schedule says, at the machine's clock; None
+    for kernels that it does not know.
     """
 
     index: int
@@ -50,6 +51,7 @@ class Row:
     roof_share: float
     bound: str
     fewer_operations: bool
+    predicted_seconds: float | None = None
 
     @property
     def intensity(self) -> float:
@@ -123,14 +125,18 @@ class Profile:
         }
 
 
-def make_profile(program: Program, timings: Timings, machine: Machine) -> Profile:
-    """The profile that timings of a program amount to."""
+def make_profile(
+    program: Program, timings: Timings, machine: Machine, cycles: Sequence[float | None] | None = None
+) -> Profile:
+    """The profile that timings of a program amount to; `cycles` are the cost model's, for each step."""
     seconds = timings.steps
     total = timings.total
     fastest = timings.counters[timings.best[0]]
     timeline = tuple(float(at - fastest[0]) / timings.cycles_per_second for at in fastest)
+    predicted = [None if count is None else count / machine.clock for count in cycles or [None] * len(program.steps)]
     rows = tuple(
-        _row(program, index, step, float(seconds[index]), total, machine) for index, step in enumerate(program.steps)
+        replace(_row(program, index, step, float(seconds[index]), total, machine), predicted_seconds=predicted[index])
+        for index, step in enumerate(program.steps)
     )
     return Profile(
         program.name, machine.threads, len(timings.walls), machine, rows, total, timings.plain_total, timeline
