@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Any, ClassVar, Protocol, Self, TypeVar
+from typing import Any, ClassVar, Protocol, Self, TypeVar, runtime_checkable
 
 from sqzc.backends.llvm.emit import Emitter, Val
 from sqzc.diagnostics import ScheduleError
@@ -68,6 +68,15 @@ class PreparingFamily(Family, Protocol):
 
     def prepare(self, e: Emitter, program: Program, step: Step, constants: tuple[Val, ...], prepared: Val) -> None:
         """Appends the code that fills `step.prepared` bytes."""
+        ...
+
+
+@runtime_checkable
+class CautiousFamily(Family, Protocol):
+    """A family that leaves nodes whose weights would make it too inaccurate, and says so in the plan."""
+
+    def refusal(self, node: Node, target: Target) -> str:
+        """Why it leaves a node that it would take with other weights; empty where that is not so."""
         ...
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from sqzc.backends.llvm.family import Family
+from sqzc.backends.llvm.family import CautiousFamily, Family
 from sqzc.backends.llvm.general import GENERAL
 from sqzc.backends.llvm.kernels.conv_direct import ConvDirect
 from sqzc.backends.llvm.kernels.conv_pool import ConvGlobalAverage, ConvMaxPool
@@ -27,8 +27,8 @@ from sqzc.target import Target
 WINOGRAD: Mapping[str, ConvWinograd | None] = {
     "auto": ConvWinograd(),
     "off": None,
-    "f2": ConvWinograd((2,), always=True),
-    "f4": ConvWinograd((4,), always=True),
+    "f2": ConvWinograd((2,), always=True, bounded=False),
+    "f4": ConvWinograd((4,), always=True, bounded=False),
 }
 """Choices of `Library`: where it pays, never, or wherever it can be done in this form."""
 
@@ -63,10 +63,14 @@ class Library:
         tuned = self.tuned_selection(graph, node)
         if tuned is not None:
             return tuned
+        refused: dict[str, str] = {}
         for family in self.order:
             selection = family.select(graph, node, self.target)
             if selection is not None:
-                return selection
+                return replace(selection, facts={**selection.facts, **refused}) if refused else selection
+            why = family.refusal(node, self.target) if isinstance(family, CautiousFamily) else ""
+            if why:
+                refused[f"not_{family.name}"] = why
         types = ", ".join(str(v.type) for v in node.inputs)
         raise UnsupportedError(
             f"the LLVM backend has no kernel for {node.op!r} of {types}",

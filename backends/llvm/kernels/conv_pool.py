@@ -11,7 +11,6 @@ from sqzc.backends.llvm.epilogue import finish_vector
 from sqzc.backends.llvm.family import Args, given
 from sqzc.backends.llvm.kernels.conv_direct import ConvDirect, oc_tiles_of
 from sqzc.backends.llvm.kernels.conv_tile import ConvTile
-from sqzc.backends.llvm.kernels.conv_winograd import ConvWinograd
 from sqzc.backends.llvm.kernels.pool import MaxPoolBlocked, clamp_index, emit_max_row, tap_index
 from sqzc.backends.llvm.packing import pack_bias, pack_conv
 from sqzc.backends.llvm.problems import ConvProblem, PoolProblem, conv_problem, fused_pool_problem
@@ -35,8 +34,6 @@ def fused_selection(graph: Graph, node: Node, target: Target, name: str) -> tupl
         return None
     user = graph.sole_user(node.output)
     if user is None:
-        return None
-    if ConvWinograd().select(graph, node, target) is not None:
         return None
     fused = replace(chosen, kernel=name, nodes=(node, user), writes=(user.output,))
     return fused, user

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
@@ -20,6 +20,7 @@ from llvmlite import ir
 
 from sqzc.backends.llvm.emit import PTR, Emitter, Val
 from sqzc.backends.llvm.epilogue import finish_vector
+from sqzc.backends.llvm.error_bounds import BUDGET, winograd_error
 from sqzc.backends.llvm.family import Args, given
 from sqzc.backends.llvm.packing import pack_bias, pack_conv
 from sqzc.backends.llvm.problems import ConvProblem, conv_problem
@@ -42,6 +43,9 @@ from sqzc.ir.types import DType
 from sqzc.plan.library import Finished, Selection
 from sqzc.plan.program import NO_BORDER, Program, Step
 from sqzc.target import Target
+
+# The fact by which a selection excludes forms that are larger and lose too much.
+LARGEST_FORM = "largest_form"
 
 
 class VectorAlgebra:
@@ -71,8 +75,8 @@ class VectorAlgebra:
 class ConvWinograd:
     """Channel-blocked 3 x 3 stride 1 convolution with fewer multiplications.
 
-    `forms` are the F(m, 3) to choose from; where `bounded`, those of them whose rounding error keeps the budget with the
-    convolution's own weights. `always` takes every convolution that it can compute, not only those where it is
+    `forms` are the F(m, 3) to choose from; if `bounded`, those of them whose rounding error keeps the budget with the
+    weights at hand. `always` takes every convolution that it can compute, not only those where it is
     predicted to be faster than the direct form.
     """
 
@@ -85,14 +89,14 @@ class ConvWinograd:
 
     def select(self, graph: Graph, node: Node, target: Target) -> Selection | None:
         selection = self.possible(node, target)
-        if selection is None or not self.pays(expected_problem(node, target), target, self.forms):
+        if selection is None or not self.pays(node, target, self.forms):
             return None
         forms = self.admitted(node)
         if forms == self.forms:
             return selection
-        if not forms or not self.pays(expected_problem(node, target), target, forms):
+        if not forms or not self.pays(node, target, forms):
             return None
-        return replace(selection, facts={**selection.facts, "forms": "_".join(map(str, forms))})
+        return replace(selection, facts={**selection.facts, LARGEST_FORM: max(forms)})
 
     def possible(self, node: Node, target: Target) -> Selection | None:
         """The selection where it can compute the node at all."""
@@ -114,33 +118,34 @@ class ConvWinograd:
         borders = (op.pads, *(NO_BORDER for _ in reads[1:]))
         return Selection(self.name, (node,), reads, (y,), conv_arrays(node), borders, conv_facts(node))
 
-    def pays(self, p: ConvProblem, target: Target, forms: tuple[int, ...]) -> bool:
+    def pays(self, node: Node, target: Target, forms: tuple[int, ...]) -> bool:
         """Whether one of the forms is to be taken: it is predicted to be faster than the direct form, or asked for."""
         if self.always:
             return True
+        p = expected_problem(node, target)
         return predict(p, choose(p, target, forms), target) < predict_direct(p, choose_direct(p, target), target)
 
     def admitted(self, node: Node) -> tuple[int, ...]:
-        """The forms whose rounding error keeps the budget."""
+        """The forms whose rounding error keeps the budget, as do those smaller than one that does."""
         if not self.bounded:
             return self.forms
-        return tuple(m for m in self.forms if winograd_error(node.inputs[1].data, m) <= BUDGET)
+        largest = next((m for m in sorted(self.forms)[::-1] if winograd_error(node.inputs[1].data, m) <= BUDGET), 0)
+        return tuple(m for m in self.forms if m <= largest)
 
     def refusal(self, node: Node, target: Target) -> str:
-        """Why it leaves a node that it would take but for the weights, in a word for the plan; else empty."""
-        if self.possible(node, target) is None or not self.pays(expected_problem(node, target), target, self.forms):
+        """The forms, with their error, that the weights forbid where one would be taken otherwise; empty for none."""
+        if not self.bounded or self.possible(node, target) is None or not self.pays(node, target, self.forms):
             return ""
-        over = {m: winograd_error(node.inputs[1].data, m) for m in self.forms if m not in self.admitted(node)}
-        return " ".join(f"f{m}:error={error:.1e}" for m, error in over.items())
+        forbidden = [m for m in self.forms if m not in self.admitted(node)]
+        return " ".join(f"f{m}:{winograd_error(node.inputs[1].data, m):.1e}" for m in forbidden)
 
     def forms_of(self, step: Step) -> tuple[int, ...]:
-        """The forms that a selected step may use."""
-        words = str(step.facts.get("forms", ""))
-        return tuple(map(int, words.split("_"))) if words else self.forms
+        """The forms that a step may use."""
+        return tuple(m for m in self.forms if m <= int(step.facts.get(LARGEST_FORM, m)))
 
     def finish(self, program: Program, step: Step, arrays: Mapping[str, Array], target: Target) -> Finished:
         p = conv_problem(program, step)
-        s = given(step, WinogradSchedule) or choose(p, target, self.forms)
+        s = given(step, WinogradSchedule) or choose(p, target, self.forms_of(step))
         # [oc tile][ic block][3][3][ic lane][oc] -> [oc tile][ic][3][3][oc]
         packed = pack_conv(arrays["w"], p.lanes, p.y_block, s.oc_vecs)
         tiles, ic_blocks, _, _, lanes, width = packed.shape
