@@ -13,7 +13,8 @@ from sqzc.backends.llvm.library import WINOGRAD, Library
 from sqzc.backends.reference import evaluate
 from sqzc.ir import DType, Graph
 from sqzc.ir.constant import Constant
-from sqzc.ir.ops.nn import Conv2d, MaxPool2d
+from sqzc.ir.ops.elementwise import Relu
+from sqzc.ir.ops.nn import Conv2d, MaxPool2d, Softmax
 from sqzc.ir.ops.shape import Relayout
 from sqzc.ir.types import PLAIN, Layout, f32
 from sqzc.plan.lower import lower
@@ -91,3 +92,25 @@ def test_image_with_the_border_of_a_neighbour(target: str) -> None:
     results, want = compiled({"x": x}), evaluate(graph, {"x": x}, dtype="float64")
     for name, length in (("y1", 256), ("y3", 256 * 9)):
         assert_close(results[name], want[name], length, f"{name} on {target}", 6.0)
+
+
+@pytest.mark.parametrize("target", TARGET_NAMES)
+@pytest.mark.parametrize("axes", [(1,), (2,), (3,), (1, 2, 3)])
+def test_softmax_of_an_image_that_a_convolution_pads(axes: tuple[int, ...], target: str) -> None:
+    # The border that the convolution asks for lies between the channels of what softmax reads.
+    chosen = target_or_skip(target)
+    graph, rng = Graph("shared"), np.random.default_rng(0)
+    x = graph.add_input("x", f32(2, 3, 9, 7))
+    image = graph.insert(Relu(), [x]).output
+    w = graph.add_constant(Constant("w", rng.standard_normal((16, 3, 3, 3), np.float32)))
+    op = Conv2d(pads=SAME)
+    (type_,) = op.result_types([image.type, w.type])
+    y = graph.insert(op, [image, w], types=[type_.with_layout(Layout(chosen.vector_lanes))]).output
+    graph.add_output("s", graph.insert(Softmax(axes=axes), [image]).output)
+    graph.add_output("y", graph.insert(Relayout(), [y], types=[type_.with_layout(PLAIN)]).output)
+    compiled = Compiled(graph, chosen)
+    assert any(buffer.border == SAME for buffer in compiled.program.buffers.values())
+    data = {"x": rng.standard_normal((2, 3, 9, 7), np.float32)}
+    want, got = evaluate(graph, data, dtype="float64"), compiled(data)
+    for name in ("s", "y"):
+        assert_close(got[name], want[name], 27, f"{name} on {target}")

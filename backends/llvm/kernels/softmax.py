@@ -37,7 +37,7 @@ class SoftmaxRows:
         op, x = node.op, node.inputs[0].type
         if not isinstance(op, Softmax) or x.dtype is not DType.F32 or runs(x.shape, op.axes) is None:
             return None
-        return Selection(self.name, (node,), (node.inputs[0],), (node.output,))
+        return Selection(self.name, (node,), (node.inputs[0],), (node.output,), images=False)
 
     def finish(self, program: Program, step: Step, arrays: Mapping[str, Array], target: Target) -> Finished:
         return Finished()
