@@ -9,6 +9,10 @@ from sqzc.backends.llvm.family import Schedule
 from sqzc.target import Target
 
 
+# More would write to too many places at once.
+MOST_ROWS = 8
+
+
 @dataclass(frozen=True)
 class RowsProblem:
     """What the schedule depends on: one group of a convolution, `flat` when it is 1 x 1 over gapless images.
@@ -52,12 +56,18 @@ class RowsSchedule(Schedule):
         return ((self.band - 1) * p.sh + (p.kh - 1) * p.dh) // row_gap(p) + 1
 
     def phase(self, p: RowsProblem) -> int:
-        """Columns of one phase of a copied row: every sw-th one, with room for the last vector."""
-        return -(-p.ow // self.width) * self.width + (p.kw - 1) * p.dw // p.sw
+        """Columns of one phase of a copied row, which is every sw-th one; at least a vector."""
+        return max(p.ow + _reach(p), self.width)
 
     def buffer_elements(self, p: RowsProblem) -> int:
-        """Size of the copied rows of all channels of a group."""
-        return p.ic * self.copied_rows(p) * p.sw // phase_gap(p) * self.phase(p) if self.copied else 0
+        """Size of the copied rows of all channels of a group, and what vectors longer than a row read behind them."""
+        rows = p.ic * self.copied_rows(p) * p.sw // phase_gap(p) * self.phase(p)
+        return rows + max(0, self.width + _reach(p) - self.phase(p)) if self.copied else 0
+
+
+def _reach(p: RowsProblem) -> int:
+    """Columns of one phase from a filter's first tap to its last."""
+    return (p.kw - 1) * p.dw // p.sw
 
 
 def row_gap(p: RowsProblem) -> int:
@@ -82,18 +92,25 @@ def choose(p: RowsProblem, target: Target) -> RowsSchedule:
     """The tile with the least work in unused lanes and rows; bands as high as the second-level cache allows."""
     width = vector_width(p.ow, target.vector_lanes)
     tiles = -(-p.ow // width)
-    room = (6 if target.vector_registers > 16 else 3) if target.has_fma else 2
+    ocs = max(1, min(4, p.oc))
+    # Accumulators; without fused multiply-add every product needs a register too.
+    room = target.vector_registers * 3 // 4 if target.has_fma else target.vector_registers // 2
+    room //= ocs
     copied = not p.direct or p.ow < width
 
     def work(vecs: int, rows: int) -> float:
         return -(-tiles // vecs) * -(-p.oh // rows) * (vecs * rows + 1.0)
 
-    shapes = [(v, r) for v in range(1, min(room, tiles) + 1) for r in range(1, min(room // v, p.oh) + 1)]
+    shapes = [
+        (vecs, rows)
+        for vecs in range(1, min(room, tiles) + 1)
+        for rows in range(1, min(room // vecs, p.oh, MOST_ROWS) + 1)
+    ]
     vecs, rows = min(shapes, key=lambda shape: (work(*shape), shape))
     span = p.ow
     if p.flat and not copied:
         span = min(p.ow, max(1, 1024 // (width * vecs)) * width * vecs)
-    best = RowsSchedule(max(1, min(4, p.oc)), rows, vecs, width, rows, span, int(copied))
+    best = RowsSchedule(ocs, rows, vecs, width, rows, span, int(copied))
     # Rows that neighbouring bands share are copied twice, so higher bands are better.
     while copied and best.band < min(16, p.oh):
         higher = RowsSchedule(best.ocs, rows, vecs, width, min(best.band + rows, p.oh), span, 1)
