@@ -1,4 +1,4 @@
-"""What fast convolutions add to the rounding error of a direct one, estimated from a layer's own weights.
+"""The rounding error of fast convolutions, estimated from a layer's own weights.
 
 The estimates are statistical, not worst cases: roundings are taken as independent, with the mean square that rounding
 to nearest has when significands are spread as 1/x (N. Higham and T. Mary, A New Approach to Probabilistic Rounding
@@ -12,10 +12,12 @@ sum and not with its root, and would refuse every network.
 Error counts in proportion to a layer's results, and how large these are depends on inputs that nobody has seen. So it
 must be small beside the results for three kinds of input, each of which hides what large weights do:
 
-scattered   the inputs under the larger half of the weights are zero, as behind a ReLU (in a direct convolution large
-            weights then do no harm, in a fast one they do: its sums mix neighbouring outputs)
+scattered   the inputs under the larger half of the weights are zero, as behind a ReLU
 smooth      all pixels of a channel are equal, but channels differ
 flat        all inputs are equal
+
+A direct convolution is exact where the inputs of large weights are zero or the sums of all large terms cancel at once.
+Fast ones are not, because they round weights and inputs first and mix neighbouring results.
 """
 
 from __future__ import annotations
@@ -32,7 +34,7 @@ Rows = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
 
 BUDGET = 5e-5
-"""The most that an algorithm may add, as a share of a layer's results, root mean square.
+"""The largest error that is allowed, as a share of a layer's results, root mean square.
 
 Weights drawn at random for 2048 channels come to 3.3e-5 with F(4,3); those of trained networks to less than 2e-5.
 """
@@ -71,14 +73,16 @@ def matrix(transform: Transform, size: int) -> Matrix:
 
 
 def winograd_error(w: npt.NDArray[Any], m: int) -> float:
-    """What F(m x m, 3 x 3) adds for weights (oc, ic, 3, 3), as a share of the results; infinite beyond the range."""
-    if not in_range(w):
-        return float("inf")
+    """The error of F(m x m, 3 x 3) for weights (oc, ic, 3, 3), as a share of the results; infinite beyond the range."""
+    return share(winograd_mean_squares(w, m), w) if in_range(w) else float("inf")
+
+
+def winograd_mean_squares(w: npt.NDArray[Any], m: int) -> Rows:
+    """Mean square errors of the output channels in units of ROUNDING."""
     oc, ic = w.shape[:2]
-    form = FORMS[m]
     products = w.reshape(oc * ic, 9).astype(np.float64) @ _weighted_filter(m)
-    mean_squares = np.einsum("ij,ij->i", products, products).reshape(oc, ic).sum(1)
-    return added(mean_squares * ((ic + 1) / 2 + _transform_steps(form)), w)
+    sizes: Rows = np.einsum("ij,ij->i", products, products).reshape(oc, ic).sum(1)
+    return sizes * ((ic + 1) / 2 + _transform_steps(FORMS[m]))
 
 
 @functools.cache
@@ -92,7 +96,7 @@ def _weighted_filter(m: int) -> Matrix:
     weight = np.sqrt((data**2).sum(1) * (output**2).mean(0))
     g = matrix(form.filter, 3) * weight[:, None]
     _, triangle = np.linalg.qr(np.kron(g, g))
-    return triangle.T
+    return np.asarray(triangle.T, np.float64)
 
 
 def _transform_steps(form: Form) -> float:
@@ -106,35 +110,28 @@ def in_range(w: npt.NDArray[Any]) -> bool:
     return largest == 0 or LEAST <= largest <= LARGEST
 
 
-def added(errors: Rows, w: npt.NDArray[Any]) -> float:
-    """By how much errors exceed those of a direct convolution, as a share of the results.
+def share(errors: Rows, w: npt.NDArray[Any]) -> float:
+    """Errors as a share of the results, root mean square, for the kind of input with the smallest results.
 
     `errors` are mean square errors of the output channels in units of ROUNDING, `w` the weights (oc, ic, ...). The
-    largest share of any kind of input, over the layer and over most channels.
+    larger of the share over the whole layer, and over most of its channels.
     """
     oc, ic = w.shape[:2]
-    taps = w.reshape(oc, ic, -1).astype(np.float64)
-    sums = taps.sum(2)
-    energy, scattered = _energies(w.reshape(oc, -1))
-    smooth, flat = (sums**2).sum(1), sums.sum(1) ** 2
-    rounded = (taps[0].size + 1) / 2
-    shares = [
-        _share(errors.sum() - rounded * lost.sum(), size.sum())
-        for size, lost in ((scattered, scattered), (smooth, energy), (flat, energy))
-    ]
-    channels = sorted(map(_share, errors - rounded * scattered, scattered))
-    return ROUNDING * max(*shares, channels[int(CHANNELS * (oc - 1))])
+    sums = w.reshape(oc, ic, -1).sum(2, dtype=np.float64)
+    scattered = _smaller_half(w.reshape(oc, -1))
+    smooth, flat = (sums**2).sum(), (sums.sum(1) ** 2).sum()
+    layer = _share(errors.sum(), min(scattered.sum(), smooth, flat))
+    channels = sorted(map(_share, errors, scattered))
+    return ROUNDING * max(layer, channels[int(CHANNELS * (oc - 1))])
 
 
-def _energies(w: npt.NDArray[Any]) -> tuple[Rows, Rows]:
-    """Sums of squares of each row: of all weights, and of the smaller half of those that are not zero."""
+def _smaller_half(w: npt.NDArray[Any]) -> Rows:
+    """Of each row: the sum of squares of the smaller half of all weights that are not zero."""
     magnitudes = np.sort(np.abs(w), axis=1).astype(np.float64)
     zeros = (magnitudes == 0).sum(1)
-    squares = np.square(magnitudes, out=magnitudes)
-    energy = squares.sum(1)
     count = zeros + -(-(w.shape[1] - zeros) // 2)
-    squares[np.arange(w.shape[1]) >= count[:, None]] = 0
-    return energy, squares.sum(1)
+    magnitudes[np.arange(w.shape[1]) >= count[:, None]] = 0
+    return np.asarray(np.einsum("ij,ij->i", magnitudes, magnitudes))
 
 
 def _share(error: float, size: float) -> float:
