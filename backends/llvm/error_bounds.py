@@ -82,7 +82,8 @@ def winograd_mean_squares(w: npt.NDArray[Any], m: int) -> Rows:
     oc, ic = w.shape[:2]
     products = w.reshape(oc * ic, 9).astype(np.float64) @ _weighted_filter(m)
     sizes: Rows = np.einsum("ij,ij->i", products, products).reshape(oc, ic).sum(1)
-    return sizes * ((ic + 1) / 2 + _transform_steps(FORMS[m]))
+    errors: Rows = sizes * ((ic + 1) / 2 + _transform_steps(FORMS[m]))
+    return errors
 
 
 @functools.cache
@@ -95,8 +96,8 @@ def _weighted_filter(m: int) -> Matrix:
     data, output = matrix(form.data, form.size), matrix(form.output, form.size)
     weight = np.sqrt((data**2).sum(1) * (output**2).mean(0))
     g = matrix(form.filter, 3) * weight[:, None]
-    _, triangle = np.linalg.qr(np.kron(g, g))
-    return np.asarray(triangle.T, np.float64)
+    triangle: Matrix = np.linalg.qr(np.kron(g, g))[1]
+    return triangle.T
 
 
 def _transform_steps(form: Form) -> float:
