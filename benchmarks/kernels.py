@@ -21,6 +21,7 @@ import click
 import sqzc
 from sqzc.backends.llvm.problems import ConvProblem, conv_problem
 from sqzc.backends.llvm.schedules import conv_strassen, conv_winograd
+from sqzc.backends.llvm.strassen_math import PRODUCTS, Sum, recombination
 from sqzc.backends.llvm.winograd_math import FORMS
 from sqzc.cli.console import show_table
 from sqzc.diagnostics import SqzcError
@@ -87,13 +88,15 @@ def winograd_flops(p: ConvProblem, s: conv_winograd.WinogradSchedule) -> int:
     return 2 * p.n * rows * columns * (products + data + output)
 
 
-def strassen_flops(p: ConvProblem) -> int:
-    """Of seven products of halves, the four sums of data, and the two sums of products that no product begins with."""
-    half = conv_strassen.half(p)
-    pixels = conv_strassen.pixels(p)
-    products = 7 * half.oc * half.ic * pixels
-    sums = 4 * half.ic * pixels + 2 * half.oc * pixels
-    return 2 * p.n * (products + sums)
+def strassen_flops(p: ConvProblem, s: conv_strassen.StrassenSchedule) -> int:
+    """Of the products of parts, the sums of data, and the sums of products that no product begins with."""
+    part, inner = conv_strassen.part_of(p, s.levels), 0
+    for level in range(1, s.levels + 1):
+        quarter = conv_strassen.part_of(p, level)
+        inner += PRODUCTS ** (level - 1) * 4 * quarter.ic * quarter.ow
+    made = sum(len(action.sources) - 1 for action in recombination(s.levels)[0] if isinstance(action, Sum))
+    products = PRODUCTS**s.levels * part.oc * part.ic * part.ow
+    return 2 * p.n * (products + inner + made * part.oc * part.ow)
 
 
 def done_flops(program: Program, step: Step) -> int:
@@ -107,7 +110,7 @@ def done_flops(program: Program, step: Step) -> int:
     if "winograd" in step.kernel:
         return winograd_flops(p, conv_winograd.WinogradSchedule.from_fields(step.schedule))
     if "strassen" in step.kernel:
-        return strassen_flops(p)
+        return strassen_flops(p, conv_strassen.StrassenSchedule.from_fields(step.schedule))
     return conv_flops(p)
 
 

@@ -14,7 +14,7 @@ from differential.forcing import always_strassen, force, prefer
 
 from sqzc.backends.llvm.kernels.conv_strassen import ConvStrassen, ConvStrassenAverage
 from sqzc.backends.llvm.problems import conv_problem
-from sqzc.backends.llvm.schedules.conv_strassen import StrassenSchedule, candidates, half_blocks
+from sqzc.backends.llvm.schedules.conv_strassen import StrassenSchedule, candidates
 from sqzc.backends.reference import evaluate
 from sqzc.ir import Graph
 from sqzc.ir.constant import Constant
@@ -44,6 +44,9 @@ SHAPES: dict[str, tuple[int, tuple[int, int], int, int, int, Activation]] = {
     "five blocks less a lane": (4, (5, -1), 6, 4, 1, RELU),
     "seven blocks and a lane": (2, (7, 1), 2, 12, 3, SIGMOID),
     "six blocks": (6, (6, 0), 8, 6, 2, NONE),
+    "odd height": (2, (3, 0), 3, 6, 2, RELU),
+    "twice, odd rows": (4, (4, 1), 6, 6, 2, SIGMOID),
+    "twice, and half a block": (8, (2, 1), 4, 5, 3, RELU),
 }
 
 
@@ -78,24 +81,27 @@ def insist(patch: pytest.MonkeyPatch, schedule: StrassenSchedule | None = None) 
 def test_every_shape(name: str, average: bool, target: str, monkeypatch: pytest.MonkeyPatch) -> None:
     chosen = target_or_skip(target)
     blocks, rest = SHAPES[name][1]
-    # A half of one block, which is never chosen, has a tile of its own.
-    small = blocks + (rest > 0) <= 2
-    insist(monkeypatch, StrassenSchedule(1, SHAPES[name][3]) if small else None)
+    levels = 2 if name.startswith("twice") else 1
+    # A part of one block, which is never chosen, has a tile of its own; widths that leave a rest have two.
+    small = -(-(blocks + (rest > 0)) // 2**levels) <= 1
+    insist(monkeypatch, StrassenSchedule(levels, 1 if small else 2, 4) if small or levels > 1 else None)
     check(case(chosen.vector_lanes, *SHAPES[name], average), chosen)
 
 
+@pytest.mark.parametrize("levels", [1, 2])
 @pytest.mark.parametrize("target", TARGET_NAMES)
-def test_schedules_do_not_change_the_answer(target: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_schedules_do_not_change_the_answer(target: str, levels: int, monkeypatch: pytest.MonkeyPatch) -> None:
     chosen = target_or_skip(target)
     insist(monkeypatch)
-    item = case(chosen.vector_lanes, 2, (5, 1), 4, 12, 2, SIGMOID, average=False)
+    item = case(chosen.vector_lanes, 4, (9, 1), 4, 12, 2, SIGMOID, average=False)
     program = Compiled(build(item, chosen), chosen).program
     (step,) = [step for step in program.steps if step.kernel == "conv2d.strassen"]
     p = conv_problem(program, step)
     seen = set()
-    every: list[StrassenSchedule] = [StrassenSchedule(1, 4), StrassenSchedule(1, 12), *candidates(p, chosen)]
-    assert {s.oc_vecs for s in every} == set(range(1, half_blocks(p) + 1))
-    for oc_vecs in range(1, half_blocks(p) + 1):
+    every = [StrassenSchedule(levels, 1, 4), StrassenSchedule(levels, 1, 5)]
+    every += [s for s in candidates(p, chosen) if s.levels == levels]
+    assert {s.oc_vecs for s in every} >= {1, 2, 3}
+    for oc_vecs in sorted({s.oc_vecs for s in every}):
         same = [s for s in every if s.oc_vecs == oc_vecs]
         for schedule in {same[0], same[-1]}:
             force(monkeypatch, schedule)

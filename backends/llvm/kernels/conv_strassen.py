@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import ClassVar
 
@@ -13,13 +14,22 @@ from sqzc.backends.llvm.epilogue import finish_vector
 from sqzc.backends.llvm.family import Args
 from sqzc.backends.llvm.kernels.conv_direct import ConvDirect
 from sqzc.backends.llvm.kernels.conv_pool import ConvGlobalAverage, tree_sum
-from sqzc.backends.llvm.kernels.strassen_tile import StrassenTile, pack_quarters, sum_weights, tile_bytes
+from sqzc.backends.llvm.kernels.strassen_tile import StrassenTile, emit_left_operand, left_signs, pack_parts
 from sqzc.backends.llvm.packing import pack_bias
 from sqzc.backends.llvm.problems import ConvProblem, PoolProblem, conv_problem, fused_pool_problem
 from sqzc.backends.llvm.schedules.conv_direct import choose as choose_direct
 from sqzc.backends.llvm.schedules.conv_direct import predict as predict_direct
-from sqzc.backends.llvm.schedules.conv_strassen import StrassenSchedule, choose, half_blocks, rows_and_width
+from sqzc.backends.llvm.schedules.conv_strassen import (
+    StrassenSchedule,
+    choose,
+    oc_tiles,
+    operand_bytes,
+    part_of,
+    prepared_bytes,
+    scratch_layout,
+)
 from sqzc.backends.llvm.selecting import expected_problem
+from sqzc.backends.llvm.strassen_math import PRODUCTS, Action, Multiply, Ready, Sum, part_indices, phases
 from sqzc.ir.constant import Array
 from sqzc.ir.graph import Graph, Node
 from sqzc.plan.library import Finished, Selection
@@ -31,19 +41,15 @@ LEAST_GAIN = 0.03
 
 
 def pays(p: ConvProblem, target: Target) -> bool:
-    """Whether seven products and their sums are predicted to beat eight products.
-
-    Another user of the input may yet give it a border, so tiles must also fit where rows lie apart.
-    """
+    """Whether seven products and their sums are predicted to beat eight products."""
     found = choose(p, target)
-    apart = replace(p, x=replace(p.x, row=p.x.row + p.x.pixel))
-    if found is None or choose(apart, target) is None:
+    if found is None:
         return False
     return found[1] < (1 - LEAST_GAIN) * predict_direct(p, choose_direct(p, target), target)
 
 
 class ConvStrassen:
-    """A 1 x 1 convolution of a gapless image."""
+    """A 1 x 1 convolution whose input channels and pixels divide into halves."""
 
     name: ClassVar[str] = "conv2d.strassen"
     shares_code: ClassVar[bool] = True
@@ -64,8 +70,8 @@ class ConvStrassen:
         _Store(e, conv_problem(program, step), StrassenSchedule.from_fields(step.schedule), args).emit()
 
     def prepare(self, e: Emitter, program: Program, step: Step, constants: tuple[Val, ...], prepared: Val) -> None:
-        """The sums of weights, one channel tile after the other."""
-        prepare(e, conv_problem(program, step), step, constants[0], prepared)
+        """The left operands, one channel tile after the other."""
+        prepare(e, conv_problem(program, step), step, constants, prepared)
 
 
 class ConvStrassenAverage(ConvStrassen):
@@ -87,151 +93,171 @@ class ConvStrassenAverage(ConvStrassen):
 
 
 def finish(p: ConvProblem, arrays: Mapping[str, Array], target: Target) -> Finished:
-    """Schedule, packed quarters, bias, and the memory for S and T."""
+    """Schedule, packed parts, bias, the signs of parts in left operands, and memory."""
     found = choose(p, target)
     assert found is not None
-    s, vector = found[0], target.vector_bytes
-    rows = 2 * half_blocks(p) * p.y_block
+    s = found[0]
+    rows = 2**s.levels * part_of(p, s.levels).oc
     bias = pack_bias(arrays.get("b"), p.oc, p.y_block)
-    quarters = pack_quarters(arrays["w"], p, s)
-    packed = {"w": quarters, "b": np.pad(bias, (0, rows - bias.size))}
-    return Finished(s.to_fields(), packed, StrassenTile.layout(p, s, vector)[3], quarters.nbytes)
+    packed = {
+        "w": pack_parts(arrays["w"], p, s),
+        "b": np.pad(bias, (0, rows - bias.size)),
+        "signs": left_signs(s.levels),
+    }
+    return Finished(s.to_fields(), packed, scratch_layout(p, s).total, prepared_bytes(p, s))
 
 
 def items(p: ConvProblem, step: Step) -> int:
-    """One item is a tile of channels in both halves, over all pixels."""
-    s = StrassenSchedule.from_fields(step.schedule)
-    return p.n * -(-half_blocks(p) // s.oc_vecs)
+    """One item is a tile of channels in all parts, over all pixels."""
+    return p.n * oc_tiles(p, StrassenSchedule.from_fields(step.schedule))
 
 
-def prepare(e: Emitter, p: ConvProblem, step: Step, weights: Val, prepared: Val) -> None:
-    """S of all channel tiles."""
+def prepare(e: Emitter, p: ConvProblem, step: Step, constants: tuple[Val, ...], prepared: Val) -> None:
+    """The left operands of all channel tiles, in the order in which they are used."""
     s = StrassenSchedule.from_fields(step.schedule)
-    size = tile_bytes(p, s, 4 * e.lanes)
+    size, inner, tiles = operand_bytes(p, s), PRODUCTS ** (s.levels - 1), oc_tiles(p, s)
 
     def one(index: Val, _: list[Val]) -> list[Val]:
-        at = e.mul_add(index, 4 * size)
-        sum_weights(e, size, e.at(weights, at), e.at(prepared, at))
+        outer, tile, number = e.split_many(index, (PRODUCTS, tiles, inner))
+        parts = e.at(constants[0], e.mul_add(tile, 4**s.levels * size))
+        signs = e.at(constants[2], e.mul_add(e.mul_add(outer, inner, number), 4 * 4**s.levels))
+        emit_left_operand(e, s.levels, size, parts, signs, e.at(prepared, e.mul_add(index, size)))
         return []
 
-    e.loop(0, -(-half_blocks(p) // s.oc_vecs), 1, one)
-
-
-Memory = tuple[Val, Val, Val, Val]
+    e.loop(0, PRODUCTS * tiles * inner, 1, one)
 
 
 class _Strassen:
-    """What storing and averaging share: the walk over items and pixels."""
+    """What storing and averaging share: the walk over images, products and channel tiles."""
 
     def __init__(self, e: Emitter, p: ConvProblem, s: StrassenSchedule, args: Args) -> None:
         self.e, self.p, self.s, self.args = e, p, s, args
         self.tile = StrassenTile(e, p, s)
-        self.starts = StrassenTile.layout(p, s, 4 * e.lanes)
-        self.tiles = -(-half_blocks(p) // s.oc_vecs)
+        self.part = part_of(p, s.levels)
+        self.places = list(part_indices(s.levels))
 
     def emit(self) -> None:
-        self.e.loop(self.args.begin, self.args.end, 1, self.item)
+        e, args, tiles = self.e, self.args, self.tile.tiles
+        last = e.b.udiv(e.b.add(args.end, e.i64(tiles - 1)), e.i64(tiles))
+        e.loop(e.b.udiv(args.begin, e.i64(tiles)), last, 1, self.image)
 
-    def item(self, index: Val, _: list[Val]) -> list[Val]:
-        e, p, s, args = self.e, self.p, self.s, self.args
-        image, tile = e.split(index, self.tiles)
+    def image(self, image: Val, _: list[Val]) -> list[Val]:
+        """The channel tiles of one image that are among the items."""
+        e, p, args = self.e, self.p, self.args
         x = e.at(args.reads[0], e.mul_add(image, 4 * p.x.image, 4 * p.x.origin))
-        t, sums, saved = (e.at(args.scratch, start) for start in self.starts[:3])
-        fresh = e.b.or_(e.b.icmp_signed("==", tile, e.i64(0)), e.b.icmp_signed("==", index, args.begin))
-        with e.when(fresh):
-            self.tile.sum_data(x, t)
-        quarters = e.at(args.constants[0], e.mul_add(tile, 4 * self.tile.bytes))
-        sums = self.tile.prepared(sums, args.prepared, quarters, tile)
-        first = e.clamp_last(tile, s.oc_vecs, half_blocks(p))
-        blocks = [first, e.b.add(first, e.i64(half_blocks(p)))]
-        self.columns(image, blocks, x, (t, quarters, sums, saved))
+        before = e.mul_add(image, self.tile.tiles)
+        begin, end = e.b.sub(args.begin, before), e.b.sub(args.end, before)
+        begin = e.b.select(e.b.icmp_signed("<", begin, e.i64(0)), e.i64(0), begin)
+        end = e.b.select(e.b.icmp_signed("<", end, e.i64(self.tile.tiles)), end, e.i64(self.tile.tiles))
+        for outer, actions in phases(self.s.levels):
+            self.tile.make_right_operands(outer, x, args.scratch)
+
+            def one(tile: Val, _: list[Val], actions: list[Action] = actions) -> list[Val]:
+                for action in actions:
+                    self.act(action, image, tile)
+                return []
+
+            e.loop(begin, end, 1, one)
         return []
 
-    def columns(self, image: Val, blocks: list[Val], x: Val, memory: Memory) -> None:
+    def act(self, action: Action, image: Val, tile: Val) -> None:
+        """One action for one channel tile."""
+        e, args = self.e, self.args
+        if isinstance(action, Multiply):
+            parts, _, signs = args.constants
+            left = self.tile.left_operand(action.product, tile, parts, signs, args.scratch, args.prepared)
+            self.tile.multiply(action, tile, left, args.scratch)
+        elif isinstance(action, Sum):
+            self.tile.add(action, tile, args.scratch)
+        else:
+            row, column = self.places[action.part]
+            first = e.clamp_last(tile, self.s.oc_vecs, self.part.oc_blocks)
+            self.take(image, first, row, column, self.tile.slot(args.scratch, action.part, tile))
+
+    def take(self, image: Val, first: Val, row: int, column: int, slot: Val) -> None:
+        """The part in `row` and `column` is done; `first` is the first block of the channel tile."""
         raise NotImplementedError
 
-    def walk(self, body: Callable[[tuple[Val, Val], list[Val]], list[Val]], carried: list[Val]) -> list[Val]:
-        """Calls `body` for the row and column of every register tile of the upper half."""
-        e = self.e
-        rows, width = rows_and_width(self.p)
+    def number(self, first: Val, row: int, k: int) -> Val:
+        """The channel block number of vector k of a channel tile of a row of parts."""
+        return self.e.b.add(first, self.e.i64(row * self.part.oc_blocks + k))
 
-        def line(row: Val, values: list[Val]) -> list[Val]:
-            return e.loop(0, width, self.s.cols, lambda column, inner: body((row, column), inner), values)
+    def where_it_exists(self, row: int, number: Val) -> AbstractContextManager[None]:
+        """Runs a block unless the channel block was only added to make the parts equal."""
+        if (row + 1) * self.part.oc_blocks <= self.p.oc_blocks:
+            return nullcontext()
+        return self.e.when(self.e.b.icmp_signed("<", number, self.e.i64(self.p.oc_blocks)))
 
-        return e.loop(0, rows, 1, line, carried)
-
-    def finished(self, half: int, block: Val, k: int, values: list[Val]) -> list[Val]:
-        """act(values + bias) of one channel block."""
+    def finished(self, value: Val, number: Val) -> Val:
+        """act(value + bias)."""
         e, p = self.e, self.p
-        number = e.b.add(block, e.i64(k))
         bias = e.load(e.at(self.args.constants[1], e.mul_add(number, 4 * e.lanes)))
-        return [finish_vector(e, e.b.fadd(v, bias), p.act, p.oc, number) for v in values]
-
-    def exists(self, half: int) -> bool:
-        """Whether all blocks of a half are channels of the image, and none was added to make halves equal."""
-        return half == 0 or self.p.oc_blocks % 2 == 0
+        return finish_vector(e, e.b.fadd(value, bias), p.act, p.oc, number)
 
 
 class _Store(_Strassen):
-    def columns(self, image: Val, blocks: list[Val], x: Val, memory: Memory) -> None:
-        """All pixels of one channel tile, stored."""
-        e, p = self.e, self.p
+    def take(self, image: Val, first: Val, row: int, column: int, slot: Val) -> None:
+        e, p, part = self.e, self.p, self.part
         y = e.at(self.args.writes[0], e.mul_add(image, 4 * p.y.image, 4 * p.y.origin))
+        vector = 4 * e.lanes
+        for k in range(self.s.oc_vecs):
+            number = self.number(first, row, k)
+            with self.where_it_exists(row, number):
+                plane = e.at(y, e.mul_add(number, 4 * p.y.plane))
 
-        def tile(place: tuple[Val, Val], _: list[Val]) -> list[Val]:
-            line = e.at(y, e.mul_add(place[0], 4 * p.y.row, e.mul_add(place[1], 4 * p.y.pixel)))
+                def pixel(j: Val, _: list[Val], k: int = k, number: Val = number, plane: Val = plane) -> list[Val]:
+                    value = e.load(e.at(slot, e.mul_add(j, vector, k * part.ow * vector)))
+                    h, w = e.split(e.b.add(j, e.i64(column * part.ow)), p.ow)
+                    to = e.at(plane, e.mul_add(h, 4 * p.y.row, e.mul_add(w, 4 * p.y.pixel)))
+                    e.store(self.finished(value, number), to)
+                    return []
 
-            def finish(half: int, lower: int, values: list[list[Val]]) -> None:
-                out = e.at(line, lower * 4 * (p.oh // 2) * p.y.row)
-                for k, vectors in enumerate(values):
-                    number = e.b.add(blocks[half], e.i64(k))
-                    done = self.finished(half, blocks[half], k, vectors)
-                    to = e.at(out, e.mul_add(number, 4 * p.y.plane))
-                    if self.exists(half):
-                        self.store(done, to)
-                        continue
-                    with e.when(e.b.icmp_signed("<", number, e.i64(p.oc_blocks))):
-                        self.store(done, to)
+                e.loop(0, part.ow, 1, pixel)
 
-            self.tile.emit(x, *memory, place, finish)
-            return []
 
-        self.walk(tile, [])
-
-    def store(self, values: list[Val], to: Val) -> None:
-        for j, value in enumerate(values):
-            self.e.store(value, to, 4 * j * self.p.y.pixel)
+# Pixels that are summed in pairs before they join a total: short chains of additions and small errors.
+GROUP = 8
 
 
 class _Average(_Strassen):
     def __init__(self, e: Emitter, p: ConvProblem, s: StrassenSchedule, args: Args, pool: PoolProblem) -> None:
         super().__init__(e, p, s, args)
         self.pool = pool
+        # The columns of parts in the order in which they come, for each row.
+        order = [
+            self.places[action.part]
+            for _, actions in phases(s.levels)
+            for action in actions
+            if isinstance(action, Ready)
+        ]
+        self.columns = {row: [column for r, column in order if r == row] for row, _ in order}
 
-    def columns(self, image: Val, blocks: list[Val], x: Val, memory: Memory) -> None:
-        """All pixels of one channel tile, summed."""
-        e, p, s, pool = self.e, self.p, self.s, self.pool
-
-        def tile(place: tuple[Val, Val], totals: list[Val]) -> list[Val]:
-            totals = list(totals)
-
-            def finish(half: int, right: int, values: list[list[Val]]) -> None:
-                for k, vectors in enumerate(values):
-                    at = half * s.oc_vecs + k
-                    totals[at] = e.b.fadd(totals[at], tree_sum(e, self.finished(half, blocks[half], k, vectors)))
-
-            self.tile.emit(x, *memory, place, finish)
-            return totals
-
-        totals = self.walk(tile, [e.splat(0.0)] * (2 * s.oc_vecs))
+    def take(self, image: Val, first: Val, row: int, column: int, slot: Val) -> None:
+        e, p, pool, part, vector = self.e, self.p, self.pool, self.part, 4 * self.e.lanes
         y = e.at(self.args.writes[0], e.mul_add(image, 4 * pool.y.image, 4 * pool.y.origin))
-        for half in (0, 1):
-            for k in range(s.oc_vecs):
-                number = e.b.add(blocks[half], e.i64(k))
-                mean = e.b.fmul(totals[half * s.oc_vecs + k], e.splat(1.0 / (p.oh * p.ow)))
+        for k in range(self.s.oc_vecs):
+            number = self.number(first, row, k)
+            total = self.total(e.at(slot, k * part.ow * vector), number)
+            with self.where_it_exists(row, number):
+                # The sum over the parts grows where the mean will be.
                 to = e.at(y, e.mul_add(number, 4 * pool.y.plane))
-                if self.exists(half):
-                    e.store(mean, to)
-                    continue
-                with e.when(e.b.icmp_signed("<", number, e.i64(p.oc_blocks))):
-                    e.store(mean, to)
+                if column != self.columns[row][0]:
+                    total = e.b.fadd(e.load(to), total)
+                if column == self.columns[row][-1]:
+                    total = e.b.fmul(total, e.splat(1.0 / (p.oh * p.ow)))
+                e.store(total, to)
+
+    def total(self, values: Val, number: Val) -> Val:
+        """The sum of act(value + bias) over the pixels of a part."""
+        e, part, vector = self.e, self.part, 4 * self.e.lanes
+
+        def add(at: Val, count: int, total: Val) -> Val:
+            done = [self.finished(e.load(at, j * vector), number) for j in range(count)]
+            return e.b.fadd(total, tree_sum(e, done))
+
+        def group(j: Val, totals: list[Val]) -> list[Val]:
+            return [add(e.at(values, e.mul_add(j, vector)), GROUP, totals[0])]
+
+        whole = part.ow // GROUP * GROUP
+        (total,) = e.loop(0, whole, GROUP, group, [e.splat(0.0)])
+        return add(e.at(values, whole * vector), part.ow - whole, total) if part.ow > whole else total

@@ -1,226 +1,250 @@
-"""One level of Strassen's algorithm around the register tile of 1 x 1 convolutions.
+"""The parts of Strassen's algorithm that storing and averaging share: operands, products and sums of parts.
 
-C = A B in halves of output channels (rows of A), input channels and pixels (columns of B), seven products instead of
-eight (V. Strassen, Gaussian Elimination is not Optimal, 1969; the form with 15 sums is S. Winograd's):
-
-    S1 = A21 + A22   S2 = S1 - A11    S3 = A11 - A21   S4 = A12 - S2
-    T1 = B12 - B11   T2 = B22 - T1    T3 = B22 - B12   T4 = B21 - T2
-    C11 = A11 B11 + A12 B21           U2 = A11 B11 + S2 T2       U3 = U2 + S3 T3
-    C21 = U3 + A22 T4                 C22 = U3 + S1 T1           C12 = U2 + S1 T1 + S4 B22
-
-All products of a register tile are summed where they are wanted, so the sums on the side of C cost a few loads and
-stores a tile and no matrix is stored. The S are made from the weights once, when a handle is made.
+The products of the outermost level come one after the other. For each the right operands (data) within it are made,
+and used by all channel tiles before the next; the left ones (weights) were made when a handle was made and lie in the
+order of use. Sums grow in slots of scratch, each a part's pixels of one channel tile.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+import os
 
 import numpy as np
 from llvmlite import ir
 
-from sqzc.backends.llvm.emit import I64, PTR, VOID, Emitter, Val
+from sqzc.backends.llvm.emit import PTR, VOID, Emitter, Val
 from sqzc.backends.llvm.kernels.conv_tile import ConvTile
 from sqzc.backends.llvm.packing import pack_conv, pad_axis
 from sqzc.backends.llvm.problems import ConvProblem
 from sqzc.backends.llvm.schedules.conv_strassen import (
     StrassenSchedule,
-    half,
-    half_blocks,
-    pixels,
-    rows_and_width,
-    schedule_of_half,
+    oc_tiles,
+    operand_bytes,
+    part_of,
+    schedule_of_part,
+    scratch_layout,
+    widths,
+)
+from sqzc.backends.llvm.strassen_math import (
+    PRODUCTS,
+    Multiply,
+    Sum,
+    left_operands,
+    part_indices,
+    right_operands,
 )
 from sqzc.ir.constant import Array
 
-# Places in memory of the packed quarters of A and of the sums.
-A11, A12, A21, A22 = range(4)
-S1, S2, S3, S4 = range(4)
-T1, T2, T3, T4 = range(4)
-PRODUCTS = 7
-
-Finish = Callable[[int, int, list[list[Val]]], None]
+PF = int(os.environ.get("PF", "1"))
 
 
-def pack_quarters(w: Array, p: ConvProblem, s: StrassenSchedule) -> Array:
-    """[oc tile][A11, A12, A21, A22][ic][oc in tile] from [oc, ic, 1, 1]; both halves of oc are equally many tiles."""
-    block, rows = p.y_block, half_blocks(p) * p.y_block
+class VectorSums:
+    """Vector code as the number system of `strassen_math`."""
+
+    def __init__(self, e: Emitter) -> None:
+        self.e = e
+
+    def add(self, a: Val, c: Val) -> Val:
+        """a + c."""
+        return self.e.b.fadd(a, c)
+
+    def sub(self, a: Val, c: Val) -> Val:
+        """a - c."""
+        return self.e.b.fsub(a, c)
+
+
+class _ArraySums:
+    """numpy arrays as that number system."""
+
+    def add(self, a: Array, c: Array) -> Array:
+        """a + c."""
+        return a + c
+
+    def sub(self, a: Array, c: Array) -> Array:
+        """a - c."""
+        return a - c
+
+
+def pack_parts(w: Array, p: ConvProblem, s: StrassenSchedule) -> Array:
+    """[oc tile][part][ic][oc in tile] from [oc, ic, 1, 1]; all parts have equally many channels."""
+    part, count = part_of(p, s.levels), 4**s.levels
     w = pad_axis(np.asarray(w, np.float32), 1, p.lanes)
-    upper, lower = w[:rows], pad_axis(w[rows:], 0, block)
-    lower = np.pad(lower, [(0, rows - lower.shape[0]), (0, 0), (0, 0), (0, 0)])
-    middle = w.shape[1] // 2
-    quarters = [part[:, k : k + middle] for part in (upper, lower) for k in (0, middle)]
-    packed = [pack_conv(quarter, p.lanes, block, s.oc_vecs) for quarter in quarters]
+    w = np.pad(w, [(0, 2**s.levels * part.oc - w.shape[0]), (0, 0), (0, 0), (0, 0)])
+    packed = [
+        pack_conv(w[row * part.oc :][: part.oc, column * part.ic :][:, : part.ic], p.lanes, p.y_block, s.oc_vecs)
+        for row, column in part_indices(s.levels)
+    ]
+    assert len(packed) == count
     return np.ascontiguousarray(np.stack(packed, axis=1))
 
 
-def tile_bytes(p: ConvProblem, s: StrassenSchedule, vector: int) -> int:
-    """Bytes of one channel tile of a quarter of A, or of a sum of them."""
-    return p.ic_padded // 2 * s.oc_vecs * vector
+def left_signs(levels: int) -> Array:
+    """[product][part]: how often, and with which sign, a part of A is in the left operand of a product."""
+    units = np.eye(4**levels, dtype=np.float32)
+    return np.ascontiguousarray(np.stack(left_operands(_ArraySums(), list(units))))
 
 
-def sum_weights(e: Emitter, size: int, quarters: Val, target: Val) -> None:
-    """S1 to S4 of one channel tile from its quarters, each of `size` bytes."""
+def emit_left_operand(e: Emitter, levels: int, size: int, parts: Val, signs: Val, target: Val) -> None:
+    """One left operand of `size` bytes from the parts of a channel tile and its row of `left_signs`."""
+    factors = [e.broadcast(signs, 4 * k) for k in range(4**levels)]
 
     def one(index: Val, _: list[Val]) -> list[Val]:
         at = e.b.mul(index, e.i64(4 * e.lanes))
-        a11, a12, a21, a22 = (e.load(e.at(quarters, at), k * size) for k in range(4))
-        s1 = e.b.fadd(a21, a22)
-        s2 = e.b.fsub(s1, a11)
-        for k, value in enumerate((s1, s2, e.b.fsub(a11, a21), e.b.fsub(a12, s2))):
-            e.store(value, e.at(target, at), k * size)
+        source = e.at(parts, at)
+        total = e.b.fmul(e.load(source), factors[0])
+        for k in range(1, 4**levels):
+            total = e.fma(e.load(source, k * size), factors[k], total)
+        e.store(total, e.at(target, at))
         return []
 
     e.loop(0, size // (4 * e.lanes), 1, one)
 
 
 class StrassenTile:
-    """Emits the sums S and T and, tile by tile, the four quarters of C."""
+    """Emits what a `recombination` is made of."""
 
     def __init__(self, e: Emitter, p: ConvProblem, s: StrassenSchedule) -> None:
         self.e, self.p, self.s = e, p, s
-        self.part = half(p)
+        self.part = part_of(p, s.levels)
         self.vector = 4 * e.lanes
-        self.count = s.oc_vecs * s.cols
-        self.t_plane = pixels(p) * p.lanes
-        self.t_bytes = 4 * self.t_plane * (p.ic_padded // p.lanes // 2)
-        self.bytes = tile_bytes(p, s, self.vector)
-        # Both quarters and sums of the next channel tile, spread over all channel blocks of all products of this one.
-        rounds = PRODUCTS * (pixels(p) // s.cols) * (self.part.ic_padded // p.lanes)
-        self.far_lines = -(-8 * self.bytes // 64 // rounds)
-        self.function = self.product()
+        self.layout = scratch_layout(p, s)
+        self.size = operand_bytes(p, s)
+        self.inner = PRODUCTS ** (s.levels - 1)
+        self.tiles = oc_tiles(p, s)
+        # The next product's left operand is brought nearer in equal shares by all channel blocks of all register tiles.
+        rounds = sum(count for _, count in widths(p, s)) * (self.part.ic_padded // p.lanes)
+        self.far_lines = -(-self.size // 64 // rounds)
+        self.products = {fresh: self._product(fresh) for fresh in (True, False)}
+        self.sums = {count: self._sum(count) for count in (2, 3)}
 
-    @staticmethod
-    def layout(p: ConvProblem, s: StrassenSchedule, vector: int) -> tuple[int, int, int, int]:
-        """Starts of T, S and the saved accumulators in scratch, and its size."""
-        t = 4 * 4 * pixels(p) * p.ic_padded // 2
-        tile = tile_bytes(p, s, vector)
-        return 0, t, t + 4 * tile, t + 4 * tile + 4 * s.oc_vecs * s.cols * vector
+    # -- operands -----------------------------------------------------------------------------------------------------
 
-    # -- sums ---------------------------------------------------------------------------------------------------------
-
-    def sum_data(self, x: Val, target: Val) -> None:
-        """T1 to T4 of an image whose pixel 0 is at `x`."""
-        e, p = self.e, self.p
-        _, width = rows_and_width(p)
-        right = 4 * (p.oh // 2) * p.x.row
-        below = 4 * (p.ic_padded // p.lanes // 2) * p.x.plane
+    def make_right_operands(self, outer: int, x: Val, target: Val) -> None:
+        """The right operands within product `outer` of the outermost level, of an image whose pixel 0 is at `x`."""
+        e, p, part = self.e, self.p, self.part
+        blocks = part.ic_padded // p.lanes
+        wanted = range(outer * self.inner, (outer + 1) * self.inner)
 
         def block(c: Val, _: list[Val]) -> list[Val]:
-            source = e.at(x, e.mul_add(c, 4 * p.x.plane))
-            out = e.at(target, e.mul_add(c, 4 * self.t_plane))
+            source, out = e.at(x, e.mul_add(c, 4 * p.x.plane)), e.at(target, e.mul_add(c, 4 * part.x.plane))
 
             def pixel(j: Val, _: list[Val]) -> list[Val]:
-                row, column = e.split(j, width)
-                at = e.at(source, e.mul_add(row, 4 * p.x.row, e.mul_add(column, 4 * p.x.pixel)))
-                b11, b12, b21, b22 = (e.load(at, offset) for offset in (0, right, below, below + right))
-                t1 = e.b.fsub(b12, b11)
-                t2 = e.b.fsub(b22, t1)
+                places = []
+                for column in range(2**self.s.levels):
+                    row, left = e.split(e.b.add(j, e.i64(column * part.ow)), p.ow)
+                    places.append(e.at(source, e.mul_add(row, 4 * p.x.row, e.mul_add(left, 4 * p.x.pixel))))
+                # Code generation drops the loads and sums that no wanted operand needs.
+                data = [
+                    e.load(places[column], 4 * row * blocks * p.x.plane) for row, column in part_indices(self.s.levels)
+                ]
+                operands = right_operands(VectorSums(e), data)
                 to = e.at(out, e.mul_add(j, self.vector))
-                for k, value in enumerate((t1, t2, e.b.fsub(b22, b12), e.b.fsub(b21, t2))):
-                    e.store(value, to, k * self.t_bytes)
+                for at, number in enumerate(wanted):
+                    # Owned by the time the next pixel is stored.
+                    e.prefetch(to, at * 4 * part.x.image + self.vector, write=True)
+                    e.store(operands[number], to, at * 4 * part.x.image)
                 return []
 
-            e.loop(0, pixels(p), 1, pixel)
+            e.loop(0, part.ow, 1, pixel)
             return []
 
-        e.loop(0, p.ic_padded // p.lanes // 2, 1, block)
+        e.loop(0, blocks, 1, block)
 
-    def prepared(self, scratch: Val, prepared: Val, quarters: Val, tile: Val) -> Val:
-        """S1 to S4 of a channel tile: prepared ones, else made now in `scratch`."""
+    def left_operand(self, number: int, tile: Val, parts: Val, signs: Val, scratch: Val, prepared: Val) -> Val:
+        """A left operand of a channel tile: the prepared one, else made now in scratch."""
         e = self.e
+        made = e.at(scratch, self.layout.left)
         missing = e.b.icmp_unsigned("==", prepared, ir.Constant(PTR, None))
         with e.when(missing):
-            sum_weights(e, self.bytes, quarters, scratch)
-        return e.b.select(missing, scratch, e.at(prepared, e.mul_add(tile, 4 * self.bytes)))
+            own = e.at(parts, e.mul_add(tile, 4**self.s.levels * self.size))
+            emit_left_operand(e, self.s.levels, self.size, own, e.at(signs, 4 * 4**self.s.levels * number), made)
+        outer, inner = divmod(number, self.inner)
+        first = e.mul_add(tile, self.inner * self.size, (outer * self.tiles * self.inner + inner) * self.size)
+        return e.b.select(missing, made, e.at(prepared, first))
 
-    # -- products -----------------------------------------------------------------------------------------------------
+    # -- products and sums of parts -----------------------------------------------------------------------------------
 
-    def product(self) -> Val:
-        """Adds a product to memory: (image, bytes between its channel blocks, weights, accumulators, far).
-
-        `far` is where the next channel tile's weights lie that are brought nearer meanwhile.
-
-        Seven copies of the loop in one body would not fit the caches of the instruction fetch.
-        """
-        e, name = self.e, f"{self.e.b.function.name}.product"
-        function = ir.Function(e.module, ir.FunctionType(VOID, [PTR, I64, PTR, PTR, PTR]), name)
+    def _function(self, name: str, arguments: int) -> tuple[Val, Emitter]:
+        """A function of pointers, not copied into its callers: their code would not fit the instruction cache."""
+        e = self.e
+        function = ir.Function(e.module, ir.FunctionType(VOID, [PTR] * arguments), f"{e.b.function.name}.{name}")
         function.linkage = "internal"
         function.attributes.add("noinline")
         function.attributes.add("nounwind")
-        inner = Emitter(ir.IRBuilder(function.append_basic_block("entry")), e.target)
-        x, plane, weights, memory, far = function.args
-        tile = ConvTile(inner, self.part, schedule_of_half(self.s))
-        sums = [inner.load(memory, index * self.vector) for index in range(self.count)]
-        for index, value in enumerate(tile.accumulate(x, weights, sums, 1, self.s.cols, plane, (far, self.far_lines))):
-            inner.store(value, memory, index * self.vector)
-        inner.b.ret_void()
+        return function, Emitter(ir.IRBuilder(function.append_basic_block("entry")), e.target)
+
+    def _product(self, fresh: bool) -> Val:
+        """(right, left, source, target): target = source + left x right; without source when `fresh`."""
+        function, e = self._function("product" if fresh else "product_to", 3 if fresh else 4)
+        right, left, *slots = function.args
+        plane = self.part.ow * self.vector
+        following = e.at(left, self.size)
+        blocks = self.part.ic_padded // self.p.lanes
+        first = tiles = 0
+        for width, count in widths(self.p, self.s):
+            places = list(itertools.product(range(self.s.oc_vecs), range(width)))
+            tile = ConvTile(e, self.part, schedule_of_part(self.s, width))
+
+            def one(
+                number: Val,
+                _: list[Val],
+                tile: ConvTile = tile,
+                width: int = width,
+                places: list[tuple[int, int]] = places,
+                first: int = first,
+                tiles: int = tiles,
+            ) -> list[Val]:
+                pixel = e.mul_add(number, width * self.vector, first * self.vector)
+                if fresh:
+                    sums = [e.splat(0.0)] * len(places)
+                else:
+                    source = e.at(slots[0], pixel)
+                    sums = [e.load(source, k * plane + j * self.vector) for k, j in places]
+                share = e.mul_add(number, blocks * self.far_lines * 64, tiles * blocks * self.far_lines * 64)
+                far = e.at(following, share), self.far_lines
+                sums = tile.accumulate(e.at(right, pixel), left, sums, 1, width, far=far)
+                target = e.at(slots[-1], pixel)
+                for (k, j), value in zip(places, sums, strict=True):
+                    e.store(value, target, k * plane + j * self.vector)
+                return []
+
+            e.loop(0, count, 1, one)
+            first, tiles = first + width * count, tiles + count
+        e.b.ret_void()
         return function
 
-    def emit(
-        self, x: Val, t: Val, quarters: Val, sums: Val, saved: Val, place: tuple[Val, Val], finish: Finish
-    ) -> None:
-        """The four tiles of C at a row and column of each half; `finish(channel half, pixel half, values)` takes them.
+    def _sum(self, count: int) -> Val:
+        """(source, ..., target): target = the sum of `count` slots."""
+        function, e = self._function(f"sum{count}", count + 1)
 
-        `x` is pixel 0 of the image, `t` the T sums, `quarters` and `sums` the channel tile's, `saved` room for four
-        tiles.
-        """
-        e, p = self.e, self.p
-        row, column = place
-        number_of_pixel = e.mul_add(row, rows_and_width(p)[1], column)
-        at = e.at(x, e.mul_add(row, 4 * p.x.row, e.mul_add(column, 4 * p.x.pixel)))
-        below, right = 4 * (p.ic_padded // p.lanes // 2) * p.x.plane, 4 * (p.oh // 2) * p.x.row
-        summed = e.at(t, e.mul_add(number_of_pixel, self.vector))
-        call = e.mul_add(e.b.udiv(number_of_pixel, e.i64(self.s.cols)), PRODUCTS)
-        number = itertools.count()
+        def one(index: Val, _: list[Val]) -> list[Val]:
+            at = e.mul_add(index, self.vector)
+            values = [e.load(e.at(source, at)) for source in function.args[:count]]
+            total = values[0]
+            for value in values[1:]:
+                total = e.b.fadd(total, value)
+            e.store(total, e.at(function.args[count], at))
+            return []
 
-        def far() -> Val:
-            """This call's share of the next channel tile, which lies behind this one."""
-            step = 64 * self.far_lines * (self.part.ic_padded // p.lanes)
-            at = e.mul_add(e.b.add(call, e.i64(next(number))), step)
-            size = e.i64(4 * self.bytes)
-            first = e.b.icmp_signed("<", at, size)
-            return e.b.select(first, e.at(e.at(quarters, size), at), e.at(sums, at))
+        e.loop(0, self.s.oc_vecs * self.part.ow, 1, one)
+        e.b.ret_void()
+        return function
 
-        tiles = [e.at(saved, k * self.count * self.vector) for k in range(4)]
+    def slot(self, scratch: Val, number: int, tile: Val) -> Val:
+        """Where a channel tile's slot lies."""
+        layout = self.layout
+        return self.e.at(scratch, self.e.mul_add(tile, layout.slot, layout.slots + number * self.tiles * layout.slot))
 
-        def image(weights: Val, a: int, shift: int, tile: Val) -> None:
-            e.b.call(self.function, [e.at(at, shift), e.i64(4 * p.x.plane), e.at(weights, a * self.bytes), tile, far()])
+    def multiply(self, action: Multiply, tile: Val, left: Val, scratch: Val) -> None:
+        """One product, added to a slot."""
+        e = self.e
+        right = e.at(scratch, action.product % self.inner * 4 * self.part.x.image)
+        sources = () if action.source is None else (self.slot(scratch, action.source, tile),)
+        target = self.slot(scratch, action.target, tile)
+        e.b.call(self.products[action.source is None], [right, left, *sources, target])
 
-        def data(weights: Val, a: int, number: int, tile: Val) -> None:
-            source = e.at(summed, number * self.t_bytes)
-            e.b.call(self.function, [source, e.i64(4 * self.t_plane), e.at(weights, a * self.bytes), tile, far()])
-
-        u, c, p5 = tiles[:3]
-        self.put([e.splat(0.0)] * self.count, u, p5)
-        image(quarters, A11, 0, u)
-        self.put(self.get(u), c)
-        image(quarters, A12, below, c)
-        finish(0, 0, self.split(self.get(c)))
-        data(sums, S2, T2, u)
-        self.put(self.get(u), c)
-        data(sums, S3, T3, c)
-        data(sums, S1, T1, p5)
-        both = [e.b.fadd(a, b) for a, b in zip(self.get(c), self.get(p5), strict=True)]
-        finish(1, 1, self.split(both))
-        data(quarters, A22, T4, c)
-        finish(1, 0, self.split(self.get(c)))
-        self.put([e.b.fadd(a, b) for a, b in zip(self.get(u), self.get(p5), strict=True)], u)
-        image(sums, S4, below + right, u)
-        finish(0, 1, self.split(self.get(u)))
-
-    def put(self, values: list[Val], *tiles: Val) -> None:
-        """Stores a register tile."""
-        for tile in tiles:
-            for index, value in enumerate(values):
-                self.e.store(value, tile, index * self.vector)
-
-    def get(self, tile: Val) -> list[Val]:
-        """Loads a register tile."""
-        return [self.e.load(tile, index * self.vector) for index in range(self.count)]
-
-    def split(self, values: list[Val]) -> list[list[Val]]:
-        """[channel block][pixel] from a flat list."""
-        cols = self.s.cols
-        return [values[k * cols : (k + 1) * cols] for k in range(self.s.oc_vecs)]
+    def add(self, action: Sum, tile: Val, scratch: Val) -> None:
+        """One sum of slots."""
+        slots = [self.slot(scratch, number, tile) for number in (*action.sources, action.target)]
+        self.e.b.call(self.sums[len(action.sources)], slots)

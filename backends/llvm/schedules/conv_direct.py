@@ -92,6 +92,14 @@ def candidates(p: ConvProblem, target: Target, *, rows_apart: bool = False) -> I
                         yield DirectSchedule(oc_vecs, rows, cols, int(flat), order, ahead)
 
 
+def channel_cycles(oc_vecs: int, pixels: int, target: Target) -> float:
+    """Cycles that one input channel of one tap takes in a register tile."""
+    accumulators = oc_vecs * pixels
+    # Fewer chains than latency x ports leave the multipliers idle.
+    fma = max(accumulators / target.fma_ports, 4.0)
+    return max(fma, (oc_vecs + pixels) / LOADS_PER_CYCLE)
+
+
 def predict(p: ConvProblem, s: DirectSchedule, target: Target) -> float:
     """Cycles of the whole convolution on one core."""
     height, width = extent(p, bool(s.flat))
@@ -101,14 +109,10 @@ def predict(p: ConvProblem, s: DirectSchedule, target: Target) -> float:
     tiles = p.n * oc_tiles * px_tiles
     depth = p.ic_padded * p.kh * p.kw
     accumulators = s.oc_vecs * pixels
-    fma = accumulators / target.fma_ports
-    # Fewer chains than latency x ports leave the multipliers idle.
-    fma = max(fma, 4.0)
-    loads = (s.oc_vecs + (pixels if s.oc_vecs > 1 else accumulators)) / LOADS_PER_CYCLE
     # Weights that outgrow the first-level cache come from the second for every tile of pixels.
     fits = depth * s.oc_vecs * target.vector_bytes <= target.l1_bytes // 2
     from_l2 = 4 * pixels + (0 if fits else s.oc_vecs * target.vector_bytes)
-    inner = max(fma, loads, from_l2 / L2_BYTES_PER_CYCLE)
+    inner = max(channel_cycles(s.oc_vecs, pixels, target), from_l2 / L2_BYTES_PER_CYCLE)
     # Start and end of a tile: bias, activation, store; and the loop's own instructions.
     edge = accumulators * 1.5 + 12 + 2.0 * (p.ic_padded // p.lanes) * p.kh * (p.kw if p.lanes > 1 else 1)
     weights = depth * p.oc_blocks * target.vector_bytes

@@ -14,6 +14,7 @@ import pytest
 from click.testing import CliRunner
 
 from sqzc.backends.llvm.problems import conv_problem
+from sqzc.backends.llvm.schedules.conv_strassen import StrassenSchedule
 from sqzc.backends.llvm.schedules.conv_winograd import WinogradSchedule
 from sqzc.driver.bench import find_peers
 from sqzc.driver.build import make_plan, run_passes, settle
@@ -135,8 +136,12 @@ def test_winograd_is_counted_in_what_it_does(shapes: ModuleType, kernels: Module
 
 def test_strassen_does_seven_eighths_and_some_sums(shapes: ModuleType, kernels: ModuleType, tiny: Any) -> None:
     program, step = planned(shapes, tiny, ic=256, oc=256, h=14, w=14, k=(1, 1), pad=(0, 0))
-    p = conv_problem(program, step)
-    assert kernels.strassen_flops(p) == kernels.conv_flops(p) * 7 // 8 + 2 * (4 * 128 + 2 * 128) * 98
+    p, whole = conv_problem(program, step), 256 * 256 * 196
+    once = 7 * whole // 8 + 4 * 128 * 98 + 2 * 128 * 98
+    assert kernels.strassen_flops(p, StrassenSchedule(1, 2, 14)) == 2 * once
+    # Sums of slots: two of four parts at the outer level, two with and six without an operand in each inner one.
+    sums = 4 * 128 * 98 + 7 * 4 * 64 * 49 + (8 + 2 * 2 + 5 * 6) * 64 * 49
+    assert kernels.strassen_flops(p, StrassenSchedule(2, 4, 5)) == 2 * (49 * whole // 64 + sums)
 
 
 def test_the_roofline_of_a_small_network(kernels: ModuleType, small_net: Path, tmp_path: Path) -> None:

@@ -7,10 +7,11 @@ import itertools
 import numpy as np
 import pytest
 
-from sqzc.backends.llvm.kernels.strassen_tile import pack_quarters
+from sqzc.backends.llvm.kernels.strassen_tile import pack_parts
 from sqzc.backends.llvm.packing import pack_bias, pack_conv, pad_axis, tile_starts
 from sqzc.backends.llvm.problems import ConvProblem
-from sqzc.backends.llvm.schedules.conv_strassen import StrassenSchedule, half_blocks
+from sqzc.backends.llvm.schedules.conv_strassen import StrassenSchedule, part_of
+from sqzc.backends.llvm.strassen_math import part_indices
 from sqzc.ir.ops.activation import NONE
 from sqzc.plan.program import Geometry
 
@@ -91,20 +92,23 @@ def problem(ic: int, oc: int) -> ConvProblem:
     )
 
 
-@pytest.mark.parametrize("ic", [8, 7, 5, 16, 13])
+@pytest.mark.parametrize(("ic", "levels"), [(8, 1), (7, 1), (5, 1), (16, 1), (13, 1), (16, 2), (13, 2), (32, 2)])
 @pytest.mark.parametrize(("oc", "oc_vecs"), HALVES)
-def test_quarters_hold_halves_of_both_channels(ic: int, oc: int, oc_vecs: int) -> None:
-    p = problem(ic, oc)
+def test_parts_hold_their_share_of_both_channels(ic: int, levels: int, oc: int, oc_vecs: int) -> None:
+    p, parts = problem(ic, oc), 2**levels
+    part = part_of(p, levels)
+    oc_vecs = min(oc_vecs, part.oc_blocks)
     w = numbered(oc, ic, 1, 1)
-    packed = pack_quarters(w, p, StrassenSchedule(oc_vecs, 4))
-    starts = tile_starts(half_blocks(p), oc_vecs)
-    middle = p.ic_padded // 2
-    assert packed.shape == (len(starts), 4, middle // LANES, 1, 1, LANES, oc_vecs * LANES)
-    flat = packed.reshape(len(starts), 4, middle, oc_vecs * LANES)
+    packed = pack_parts(w, p, StrassenSchedule(levels, oc_vecs, 1))
+    starts = tile_starts(part.oc_blocks, oc_vecs)
+    assert part.ic * parts == p.ic_padded
+    assert packed.shape == (len(starts), parts**2, part.ic // LANES, 1, 1, LANES, oc_vecs * LANES)
     assert packed.flags.c_contiguous
-    for tile, quarter, c, place in itertools.product(*map(range, flat.shape)):
-        lower, right = divmod(quarter, 2)
-        channel = (lower * half_blocks(p) + starts[tile]) * LANES + place
-        source = right * middle + c
+    flat = packed.reshape(len(starts), parts**2, part.ic, oc_vecs * LANES)
+    places = list(part_indices(levels))
+    assert sorted(places) == list(itertools.product(range(parts), repeat=2))
+    for tile, number, c, place in itertools.product(*map(range, flat.shape)):
+        row, column = places[number]
+        channel, source = row * part.oc + starts[tile] * LANES + place, column * part.ic + c
         want = w[channel, source, 0, 0] if channel < oc and source < ic else 0.0
-        assert flat[tile, quarter, c, place] == want
+        assert flat[tile, number, c, place] == want

@@ -17,8 +17,15 @@ from sqzc.backends.llvm.kernels.conv_strassen import pays
 from sqzc.backends.llvm.problems import ConvProblem, PoolProblem, conv_problem_of
 from sqzc.backends.llvm.schedules import conv_direct, conv_strassen, conv_winograd
 from sqzc.backends.llvm.schedules import pool as pool_schedules
-from sqzc.backends.llvm.schedules.conv_direct import DirectSchedule, can_flatten, registers
-from sqzc.backends.llvm.schedules.conv_strassen import StrassenSchedule, applies, half_blocks, pixels, rows_and_width
+from sqzc.backends.llvm.schedules.conv_direct import DirectSchedule, registers
+from sqzc.backends.llvm.schedules.conv_strassen import (
+    MEMORY_PRICE,
+    StrassenSchedule,
+    applies,
+    part_of,
+    prepared_bytes,
+    widths,
+)
 from sqzc.backends.llvm.schedules.conv_winograd import WinogradSchedule, grid, scratch_layout
 from sqzc.backends.llvm.schedules.pool import PoolSchedule, inner_columns
 from sqzc.diagnostics import ScheduleError
@@ -83,7 +90,9 @@ def test_candidates_pass_their_own_check_and_one_of_them_is_chosen(name: str, ta
     chosen = conv_strassen.choose(p, target)
     if chosen is not None:
         offered.append((list(conv_strassen.candidates(p, target)), chosen[0]))
-        assert chosen[1] == min(conv_strassen.cost(p, s, target) for s in offered[-1][0])
+        assert chosen[1] == conv_strassen.cost(p, chosen[0], target)
+        total = [conv_strassen.cost(p, s, target) + MEMORY_PRICE * prepared_bytes(p, s) for s in offered[-1][0]]
+        assert total[offered[-1][0].index(chosen[0])] == min(total)
     for schedules, best in offered:
         assert best in schedules
         assert len(set(schedules)) == len(schedules)
@@ -141,7 +150,7 @@ def test_tiles_that_would_spill_are_refused_with_the_bound(target: Target) -> No
         refused(DirectSchedule(oc_vecs, 1, fits + 1, 1, "oc", 0), x, target, *words)
         WinogradSchedule(4, oc_vecs, fits, 4, "tile", 0).check(w, target)
         refused(WinogradSchedule(4, oc_vecs, fits + 1, 4, "tile", 0), w, target, *words)
-        refused(StrassenSchedule(oc_vecs, fits + 1), x, target, *words)
+        refused(StrassenSchedule(1, oc_vecs, fits + 1), x, target, *words)
 
 
 def test_registers_hold_sums_weights_and_a_pixel() -> None:
@@ -174,10 +183,14 @@ def test_tiles_larger_than_the_image_are_refused_with_its_size() -> None:
     refused(WinogradSchedule(4, 1, 1, 1, "tile", 0), problem(V4, 16, (3, 9), 16, (3, 3), pads=(1,) * 4), V4, "3 x 9")
 
     x = problem(V4, 32, (4, 6), 80)
-    StrassenSchedule(3, 6).check(x, V4)
-    refused(StrassenSchedule(4, 6), x, V4, "at most half", "3")
-    refused(StrassenSchedule(1, 5), x, V4, "4 x 6", "5")
-    refused(StrassenSchedule(1, 4), problem(V4, 32, (5, 4), 80), V4, "5 x 4")
+    StrassenSchedule(1, 3, 6).check(x, V4)
+    StrassenSchedule(1, 1, 5).check(x, V4)
+    refused(StrassenSchedule(1, 4, 6), x, V4, "3 x 12")
+    refused(StrassenSchedule(1, 1, 13), x, V4, "3 x 12")
+    refused(StrassenSchedule(2, 1, 4), x, V4, "2 levels", "4 x 6")
+    refused(StrassenSchedule(0, 1, 4), x, V4, "0 levels", "1 to 2")
+    refused(StrassenSchedule(3, 1, 1), problem(V4, 128, (8, 8), 80), V4, "3 levels", "1 to 2")
+    refused(StrassenSchedule(1, 1, 4), problem(V4, 32, (5, 5), 80), V4, "5 x 5")
 
 
 def test_joined_rows_must_follow_each_other() -> None:
@@ -191,7 +204,7 @@ def test_joined_rows_must_follow_each_other() -> None:
 RECORDS = [
     DirectSchedule(2, 1, 14, 1, "oc", 1),
     WinogradSchedule(4, 2, 7, 1, "tile", 1),
-    StrassenSchedule(3, 7),
+    StrassenSchedule(2, 3, 7),
     PoolSchedule(3),
 ]
 
@@ -273,33 +286,26 @@ def test_every_image_of_four_by_four_has_a_winograd_schedule(drawn: tuple[ConvPr
 @settings(max_examples=80, deadline=None)
 @given(problems(kernels=((1, 1),)))
 def test_strassen_is_for_halves(drawn: tuple[ConvProblem, Target]) -> None:
-    p, target = drawn
+    p, _target = drawn
     plain = (p.sh, p.sw) == (1, 1) and p.pads == NO_BORDER and p.x_block > 0
-    assert applies(p) == (plain and -(-p.ic // p.lanes) % 2 == 0 and p.oh % 2 == 0)
-    rows, width = rows_and_width(p)
-    if applies(p):
-        assert rows * width == pixels(p) == p.oh * p.ow // 2
-        assert (rows == 1) == (can_flatten(p) or p.oh == 2)
-        assert 2 * half_blocks(p) - p.oc_blocks in (0, 1)
-    offered = list(conv_strassen.candidates(p, target))
-    assert (conv_strassen.choose(p, target) is not None) == bool(offered)
-    for schedule in offered:
-        schedule.check(p, target)
-        assert width % schedule.cols == 0
-
-
-@EVERY_TARGET
-def test_strassen_that_pays_can_run_beside_any_border(target: Target) -> None:
-    # Without a border a tile may run over the ends of rows; widths that are prime have no tile within a row.
-    paying = [w for w in range(2, 70) if pays(problem(target, 1024, (8, w), 1024), target)]
-    for width in paying:
-        apart = problem(target, 1024, (8, width), 1024, border=(1, 1, 1, 1))
-        assert conv_strassen.choose(apart, target) is not None, width
-    assert {20, 40, 60} <= set(paying)
+    for levels in (1, 2):
+        parts = 2**levels
+        divides = -(-p.ic // p.lanes) % parts == 0 and p.oh * p.ow % parts == 0
+        assert applies(p, levels) == (plain and divides)
+        if not applies(p, levels):
+            continue
+        part = part_of(p, levels)
+        assert (part.ic * parts, part.ow * parts) == (p.ic_padded, p.oh * p.ow)
+        assert 0 <= parts * part.oc_blocks - p.oc_blocks < parts
+        for cols in range(1, part.ow + 1):
+            tiles = widths(p, StrassenSchedule(levels, 1, cols))
+            assert sum(width * count for width, count in tiles) == part.ow
+            assert tiles[0][0] == cols
 
 
 def test_strassen_pays_for_many_channels_only() -> None:
     assert pays(problem(V4, 512, (14, 14), 1000), V4)
+    assert pays(problem(V4, 512, (14, 14), 1000, border=(1, 1, 1, 1)), V4)
     assert not pays(problem(V4, 32, (14, 14), 64), V4)
     assert not pays(problem(V4, 512, (13, 13), 1000), V4)
 
