@@ -8,7 +8,6 @@ order of use. Sums grow in slots of scratch, each a part's pixels of one channel
 from __future__ import annotations
 
 import itertools
-import os
 
 import numpy as np
 from llvmlite import ir
@@ -35,8 +34,6 @@ from sqzc.backends.llvm.strassen_math import (
     right_operands,
 )
 from sqzc.ir.constant import Array
-
-PF = int(os.environ.get("PF", "1"))
 
 
 class VectorSums:
