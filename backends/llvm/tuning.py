@@ -133,7 +133,8 @@ def node_problem(graph: Graph, node: Node) -> str:
 def step_problem(program: Program, step: Step) -> str:
     """A step as text: its ops and facts, and type and place of each of its images."""
     ops = ", ".join(show_op(op) for op in step.ops)
-    facts = "".join(f" {name}={value}" for name, value in step.facts.items())
+    # Facts that say why another kernel was not taken are no matter of this one.
+    facts = "".join(f" {name}={value}" for name, value in step.facts.items() if not name.startswith("not_"))
     reads, writes = (", ".join(_image(program, name) for name in names) for names in (step.reads, step.writes))
     return f"{ops}{facts} ({reads}) -> {writes}"
 

@@ -86,6 +86,12 @@ class Reporter:
             assert self._stage is not None
             self._progress.update(self._stage, description=name)
 
+    def part(self, name: str, share: float) -> None:
+        """A stage of which this share is done, from 0 to 1."""
+        if self._progress is not None:
+            assert self._stage is not None
+            self._progress.update(self._stage, description=name, completed=share, total=1.0)
+
     def download(self, done: int, total: int) -> None:
         """So many bytes have come."""
         if self._progress is None or total == 0:

@@ -27,6 +27,7 @@ SUBCOMMANDS = (
     "bisect",
     "bench",
     "profile",
+    "tune",
     "report",
     "target",
     "zoo",

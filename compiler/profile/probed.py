@@ -77,6 +77,7 @@ class Runner:
         addresses = {name: loaded.addresses[f"{code.settings.prefix}_{name}"] for name in FUNCTION_NAMES}
         self.functions = Functions.from_addresses(addresses, loaded, "the model being profiled")
         self.count_into = loaded.addresses.get(COUNT_INTO)
+        self.steps = len(code.program.steps)
         self.inputs = draw_inputs(code.program)
         self.outputs = [
             np.empty(buffer.shape, buffer.dtype.numpy)

@@ -38,7 +38,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "driver": {"diagnostics", "ir", "target", "plan", "passes", "frontends", "backends", "runtime", "zoo", "report"},
 }
 # Nothing imports these, and they may import everything.
-TOP = {"cli", "profile", "eval", "onnx_backend", "__main__"}
+TOP = {"cli", "profile", "tune", "eval", "onnx_backend", "__main__"}
 # Single modules that another part may import although it may not import their part.
 EXCEPTIONS = {
     # The library's functions, error codes and header have one table, which loaders need without the compiler.
