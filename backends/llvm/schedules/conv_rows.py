@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from sqzc.backends.llvm.family import Schedule
 from sqzc.target import Target
 
-
 # More would write to too many places at once.
 MOST_ROWS = 8
+# Bands are the work items of an image without groups: threads need some.
+MOST_BAND = 16
 
 
 @dataclass(frozen=True)
@@ -89,32 +91,35 @@ def vector_width(size: int, lanes: int) -> int:
 
 
 def choose(p: RowsProblem, target: Target) -> RowsSchedule:
-    """The tile with the least work in unused lanes and rows; bands as high as the second-level cache allows."""
+    """The tile and the band with the least work: unused lanes, and rows and columns that two tiles compute, cost."""
+    return min(candidates(p, target), key=lambda s: (_work(p, s), -s.band, s.vecs))
+
+
+def candidates(p: RowsProblem, target: Target) -> Iterator[RowsSchedule]:
+    """Every tile that has registers, in bands as high as the second-level cache allows."""
     width = vector_width(p.ow, target.vector_lanes)
     tiles = -(-p.ow // width)
     ocs = max(1, min(4, p.oc))
-    # Accumulators; without fused multiply-add every product needs a register too.
-    room = target.vector_registers * 3 // 4 if target.has_fma else target.vector_registers // 2
-    room //= ocs
+    # Without fused multiply-add every product needs a register too.
+    room = (target.vector_registers * 3 // 4 if target.has_fma else target.vector_registers // 2) // ocs
     copied = not p.direct or p.ow < width
+    for vecs in range(1, min(room, tiles) + 1):
+        for rows in range(1, min(room // vecs, p.oh, MOST_ROWS) + 1):
+            span = p.ow
+            if p.flat and not copied:
+                span = min(p.ow, max(1, 1024 // (width * vecs)) * width * vecs)
+            bands = {min(band, p.oh) for band in (*range(rows, MOST_BAND + 1, rows), MOST_BAND)} if copied else {rows}
+            for band in sorted(bands):
+                s = RowsSchedule(ocs, rows, vecs, width, band, span, int(copied))
+                if band == rows or s.buffer_elements(p) * p.item_bytes <= target.l2_bytes // 4:
+                    yield s
 
-    def work(vecs: int, rows: int) -> float:
-        return -(-tiles // vecs) * -(-p.oh // rows) * (vecs * rows + 1.0)
 
-    shapes = [
-        (vecs, rows)
-        for vecs in range(1, min(room, tiles) + 1)
-        for rows in range(1, min(room // vecs, p.oh, MOST_ROWS) + 1)
-    ]
-    vecs, rows = min(shapes, key=lambda shape: (work(*shape), shape))
-    span = p.ow
-    if p.flat and not copied:
-        span = min(p.ow, max(1, 1024 // (width * vecs)) * width * vecs)
-    best = RowsSchedule(ocs, rows, vecs, width, rows, span, int(copied))
-    # Rows that neighbouring bands share are copied twice, so higher bands are better.
-    while copied and best.band < min(16, p.oh):
-        higher = RowsSchedule(best.ocs, rows, vecs, width, min(best.band + rows, p.oh), span, 1)
-        if higher.buffer_elements(p) * p.item_bytes > target.l2_bytes // 4:
-            break
-        best = higher
-    return best
+def _work(p: RowsProblem, s: RowsSchedule) -> float:
+    """Loads, or multiply-adds where there are more, of a group; those of the copy count twice for their stores."""
+    tiles = -(-s.band // s.rows) * -(-p.ow // (s.width * s.vecs)) * -(-p.oc // s.ocs)
+    vectors = s.rows * s.vecs
+    tap = max(vectors + s.ocs, vectors * s.ocs)
+    sums = tiles * (p.ic * p.kh * p.kw * tap + 2 * vectors * s.ocs)
+    copies = s.copied * p.ic * s.copied_rows(p) * p.sw // phase_gap(p) * -(-s.phase(p) // s.width)
+    return float(-(-p.oh // s.band) * (sums + 2 * copies))
