@@ -42,6 +42,11 @@ def model_options(command: F) -> F:
                 help="The shape of an input, such as data:1,3,227,227; may be repeated.",
             ),
             click.option(
+                "--external-data",
+                is_flag=True,
+                help="Read the weights that an ONNX model keeps in other files, which must lie below its folder.",
+            ),
+            click.option(
                 "--model-dir",
                 type=PATH,
                 help="Where to look first for a zoo model: its own folder, or one that holds it.",
@@ -64,6 +69,7 @@ def read_model_options(
     input_shapes: Sequence[str],
     model_dir: Path | None,
     *,
+    external_data: bool = False,
     labels: Path | None = None,
     allow_network: bool = True,
     download: Callable[[int, int], None] | None = None,
@@ -76,6 +82,7 @@ def read_model_options(
         weights=weights,
         model_dir=model_dir,
         search_path=zoo_path(os.environ),
+        external_data=external_data,
         labels=labels,
         allow_network=allow_network,
         download=download,

@@ -212,6 +212,7 @@ def _model_options(
     weights: str,
     model_dir: str | os.PathLike[str] | None,
     labels: str | os.PathLike[str] | None = None,
+    external_data: bool = False,
 ) -> ModelOptions:
     return ModelOptions(
         init_net=optional_path(init_net),
@@ -221,6 +222,7 @@ def _model_options(
         model_dir=optional_path(model_dir),
         search_path=zoo_path(os.environ),
         labels=optional_path(labels),
+        external_data=external_data,
     )
 
 
@@ -245,6 +247,7 @@ def compile(
     tuning: str | os.PathLike[str] | None = None,
     model_dir: str | os.PathLike[str] | None = None,
     labels: str | os.PathLike[str] | None = None,
+    external_data: bool = False,
 ) -> Model:
     """Compiles a model and loads it.
 
@@ -255,6 +258,7 @@ def compile(
     compiled. passes: a pipeline in place of the level's. threads: of the model that is returned; threads_max: that the
     library accepts. winograd: `auto` for 3x3 convolutions with fewer multiplications where that is predicted to be
     faster, `off`, or `f2` and `f4` for one form wherever it is possible. tuning: a file that `sqzc tune` wrote.
+    external_data: also read what an ONNX model keeps in other files, below its folder only.
 
     SqzcError for anything wrong with the model or the options; SqzcWarning for weights that are not the published ones.
     """
@@ -273,7 +277,7 @@ def compile(
     result = build(
         model,
         path,
-        _model_options(init_net, inputs, mean, weights, model_dir, labels),
+        _model_options(init_net, inputs, mean, weights, model_dir, labels, external_data),
         CodeOptions(target, level, passes, prefix, threads_max, winograd=winograd, tuning=optional_path(tuning)),
         WatchOptions(
             dump_ir=optional_path(dump_ir), verify_passes=int(verify_passes), verify_kernels=int(verify_kernels)
@@ -294,9 +298,10 @@ def lift(
     mean: MeanLike = "model",
     weights: str = "pretrained",
     model_dir: str | os.PathLike[str] | None = None,
+    external_data: bool = False,
 ) -> Graph:
     """The graph of a model before any pass; options as for `compile`."""
-    source = read_model(model, _model_options(init_net, inputs, mean, weights, model_dir))
+    source = read_model(model, _model_options(init_net, inputs, mean, weights, model_dir, external_data=external_data))
     _warn(source.warnings)
     return source.graph
 

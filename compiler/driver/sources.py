@@ -51,10 +51,14 @@ def _read(model: ModelLike, options: ModelOptions) -> Source:
         return _from_graph(model.clone(), "")
     name = os.fspath(model)
     if isinstance(model, str) and name in published():
+        if options.external_data:
+            raise UsageError("external data for a model of the zoo", expected="none: its files are known")
         return _from_zoo(name, options)
     path = Path(name)
     if not path.exists():
         raise _no_such_model(name)
+    if options.external_data and path.suffix not in (".sqz", ".onnx"):
+        raise UsageError("external data for a Caffe2 model", expected="none: its weights are in the init net")
     if path.suffix == ".sqz":
         return _from_sqz(path, options)
     if path.suffix == ".onnx":
@@ -181,7 +185,7 @@ def _from_onnx(path: Path, options: ModelOptions) -> Source:
         mean=mean,
         allow_external_data=options.external_data,
     )
-    source = _lifted(imported.graph, "onnx", [path], mean, "file")
+    source = _lifted(imported.graph, "onnx", [path, *imported.files], mean, "file")
     source = replace(source, labels=find_labels(path.parent), warnings=imported.notes)
     order = "BGR" if mean is not None and len(mean) == 3 else None
     return _with_facts(source, replace(source.facts, channel_order=order))
@@ -217,6 +221,7 @@ def _only_defaults(options: ModelOptions, what: str) -> None:
         "input shapes": bool(options.inputs),
         "a mean": options.mean != "model",
         "random weights": options.weights != "pretrained",
+        "external data": options.external_data,
     }
     wrong = [name for name, is_given in given.items() if is_given]
     if wrong:

@@ -10,6 +10,7 @@ import math
 import os
 import stat
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -19,7 +20,7 @@ from onnx import TensorProto
 from sqzc.diagnostics import FileError, FrontendError, Location
 from sqzc.frontends.onnx.tensors import Array, dims_of, require_dtype
 
-MAX_EXTERNAL_BYTES = 8 << 30
+MAX_EXTERNAL_BYTES = 8 << 30  # of all weights of a model together
 
 
 def tensors_of(graph: Any) -> Iterator[tuple[str, Any]]:
@@ -49,22 +50,43 @@ def refuse_external(graph: Any, file: str, *, but_initializers: bool = False) ->
     for index, (what, tensor) in enumerate(tensors_of(graph)):
         if (tensor.data_location == TensorProto.EXTERNAL or tensor.external_data) and index >= skipped:
             words = "which only an initializer may have" if but_initializers else "which is not read unless asked for"
-            hint = None if but_initializers else "allow_external_data=True reads it, from below the model's folder only"
+            ask = "--external-data (in Python external_data=True) reads it, from below the model's folder only"
+            hint = None if but_initializers else ask
             raise FrontendError(f"{what} has its data in another file, {words}", location=Location(file), hint=hint)
 
 
-def read_external(tensor: Any, what: str, folder: Path, file: str) -> Array:
-    """The data of an initializer that is kept in a file below `folder`."""
-    where = Location(file, what)
-    entries = {entry.key: entry.value for entry in tensor.external_data}
-    dtype, dims = require_dtype(tensor.data_type, what), dims_of(tensor, what)
-    wanted = math.prod(dims) * dtype.item_bytes
-    offset, length = _number(entries, "offset", 0, where), _number(entries, "length", wanted, where)
-    if length != wanted or wanted > MAX_EXTERNAL_BYTES:
-        raise FrontendError(
-            "the external data does not fit", location=where, expected=f"{wanted} bytes", got=str(length)
-        )
-    path = _below(folder, entries.get("location", ""), where)
+@dataclass
+class ExternalData:
+    """What the initializers of the model in `file` keep in files below `folder`; `files` are those read so far."""
+
+    folder: Path
+    file: str
+    files: list[Path] = field(default_factory=list)
+    bytes: int = 0
+
+    def read(self, tensor: Any, what: str) -> Array:
+        """The data of one initializer."""
+        where = Location(self.file, what)
+        entries = {entry.key: entry.value for entry in tensor.external_data}
+        dtype, dims = require_dtype(tensor.data_type, what), dims_of(tensor, what)
+        wanted = math.prod(dims) * dtype.item_bytes
+        offset, length = _number(entries, "offset", 0, where), _number(entries, "length", wanted, where)
+        if length != wanted:
+            raise FrontendError(
+                "the external data does not fit", location=where, expected=f"{wanted} bytes", got=str(length)
+            )
+        self.bytes += wanted
+        if self.bytes > MAX_EXTERNAL_BYTES:
+            limit = f"at most {MAX_EXTERNAL_BYTES} bytes in one model"
+            raise FrontendError("too much external data", location=where, expected=limit, got=f"{self.bytes} or more")
+        path = _below(self.folder, entries.get("location", ""), where)
+        data = _read(path, offset, wanted, where)
+        if path not in self.files:
+            self.files.append(path)
+        return np.frombuffer(data, dtype.numpy.newbyteorder("<")).astype(dtype.numpy, copy=False).reshape(dims)
+
+
+def _read(path: Path, offset: int, wanted: int, where: Location) -> bytes:
     try:
         # O_NOFOLLOW: the last part of the path is looked up again here, and must still be the file that was checked.
         handle = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
@@ -82,7 +104,7 @@ def read_external(tensor: Any, what: str, folder: Path, file: str) -> Array:
         raise FileError(f"cannot read {path}: {error.strerror or error}", location=where) from error
     if len(data) != wanted:
         raise FrontendError(f"{path} changed while it was read", location=where)
-    return np.frombuffer(data, dtype.numpy.newbyteorder("<")).astype(dtype.numpy, copy=False).reshape(dims)
+    return data
 
 
 def _number(entries: dict[str, str], key: str, default: int, where: Location) -> int:

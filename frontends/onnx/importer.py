@@ -47,10 +47,11 @@ class NotStaticError(FrontendError):
 
 @dataclass(frozen=True)
 class Imported:
-    """A graph, and what was assumed on the way, in words."""
+    """A graph, what was assumed on the way, in words, and the files that were read besides the model's."""
 
     graph: Graph
     notes: tuple[str, ...]
+    files: tuple[Path, ...] = ()
 
 
 def lift(
@@ -104,7 +105,7 @@ def import_model(
 ) -> Imported:
     """Lifts a model as read."""
     importer = _Importer(model, input_shapes, known_inputs, evaluate)
-    return Imported(importer.run(name, mean), (*model.notes, *importer.notes))
+    return Imported(importer.run(name, mean), (*model.notes, *importer.notes), model.external)
 
 
 class _Importer:

@@ -18,7 +18,7 @@ from google.protobuf.message import DecodeError
 from onnx import checker, helper, inliner, version_converter
 
 from sqzc.diagnostics import FileError, FrontendError, Location, UnsupportedError
-from sqzc.frontends.onnx.external import read_external, refuse_external, tensors_of
+from sqzc.frontends.onnx.external import ExternalData, refuse_external, tensors_of
 from sqzc.frontends.onnx.table import NEWEST_OPSET, OLDEST_OPSET
 from sqzc.frontends.onnx.tensors import Array, to_array
 
@@ -56,7 +56,8 @@ class Model:
 
     `graph` is the main graph without its initializers, whose arrays are in `arrays`; `refused` says why an
     initializer has none. `outputs` are names with declared element types, 0 where there is none. `opset` is the
-    operator set of the graph, `written` that of the file. `sha256` is that of the model file.
+    operator set of the graph, `written` that of the file. `sha256` is that of the model file; `external` are the other
+    files that were read.
     """
 
     graph: Any
@@ -67,6 +68,7 @@ class Model:
     arrays: dict[str, Array] = field(default_factory=dict)
     refused: dict[str, str] = field(default_factory=dict)
     sha256: str = ""
+    external: tuple[Path, ...] = ()
     notes: list[str] = field(default_factory=list)
 
 
@@ -207,6 +209,7 @@ def _opset(proto: Any, file: str) -> int:
 def _take_initializers(model: Model, folder: Path | None) -> None:
     """Moves the initializers out of the graph; names that were no inputs become some, so that the rest stays whole."""
     graph, file = model.graph, model.file
+    elsewhere = None if folder is None else ExternalData(folder, file)
     inputs = {info.name for info in graph.input}
     for tensor in graph.initializer:
         what = f"initializer '{tensor.name}'"
@@ -214,8 +217,8 @@ def _take_initializers(model: Model, folder: Path | None) -> None:
             raise FrontendError(f"{what} is given twice or has no name", location=Location(file))
         try:
             if tensor.data_location == onnx.TensorProto.EXTERNAL:
-                assert folder is not None, "external data should have been refused"
-                model.arrays[tensor.name] = read_external(tensor, what, folder, file)
+                assert elsewhere is not None, "external data should have been refused"
+                model.arrays[tensor.name] = elsewhere.read(tensor, what)
             else:
                 model.arrays[tensor.name] = to_array(tensor, what)
         except UnsupportedError as error:
@@ -226,6 +229,7 @@ def _take_initializers(model: Model, folder: Path | None) -> None:
         if tensor.name not in inputs:
             graph.input.append(helper.make_tensor_value_info(tensor.name, tensor.data_type, list(tensor.dims)))
     del graph.initializer[:]
+    model.external = () if elsewhere is None else tuple(elsewhere.files)
     if graph.sparse_initializer:
         name = graph.sparse_initializer[0].values.name
         raise UnsupportedError(f"initializer '{name}' is sparse", location=Location(file))

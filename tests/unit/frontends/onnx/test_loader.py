@@ -12,6 +12,7 @@ from onnx import TensorProto, helper
 from onnx_maker import Array, OnnxMaker, normal
 
 from sqzc.diagnostics import FileError, FrontendError, UnsupportedError
+from sqzc.frontends.onnx import external as frontends_external
 from sqzc.frontends.onnx import loader
 from sqzc.frontends.onnx.loader import read_model
 
@@ -214,9 +215,10 @@ def test_external_data_is_refused_unless_asked_for(maker: OnnxMaker) -> None:
     (maker.folder / "w.bin").write_bytes(W.tobytes())
     with pytest.raises(FrontendError, match="in another file") as caught:
         maker.load(path)
-    assert "allow_external_data" in str(caught.value.hint)
-    graph = maker.load(path, allow_external_data=True).graph
-    np.testing.assert_array_equal(graph.value("w").data, W)
+    assert "--external-data" in str(caught.value.hint)
+    imported = maker.load(path, allow_external_data=True)
+    np.testing.assert_array_equal(imported.graph.value("w").data, W)
+    assert imported.files == (maker.folder.resolve() / "w.bin",)
 
 
 def test_external_data_may_be_a_part_of_a_file_in_a_subfolder(maker: OnnxMaker) -> None:
@@ -262,6 +264,23 @@ def test_external_data_that_does_not_fit(maker: OnnxMaker, entries: dict[str, ob
     path = external(maker, "w.bin", W, **entries)
     (maker.folder / "w.bin").write_bytes(W.tobytes())
     with pytest.raises(FrontendError, match=words):
+        maker.load(path, allow_external_data=True)
+
+
+def test_all_external_data_together_is_bounded(maker: OnnxMaker, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Many weights may point to the same large file, which need not even take room on the disk.
+    (maker.folder / "w.bin").write_bytes(W.tobytes())
+    path = external(maker, "w.bin", W)
+    model = onnx.load(path, load_external_data=False)
+    for number in range(3):
+        copy = model.graph.initializer.add()
+        copy.CopyFrom(model.graph.initializer[0])
+        copy.name = f"w{number}"
+    path = maker.save(model)
+    monkeypatch.setattr(frontends_external, "MAX_EXTERNAL_BYTES", 4 * W.nbytes)
+    assert len(maker.load(path, allow_external_data=True).files) == 1
+    monkeypatch.setattr(frontends_external, "MAX_EXTERNAL_BYTES", 4 * W.nbytes - 1)
+    with pytest.raises(FrontendError, match="too much external data"):
         maker.load(path, allow_external_data=True)
 
 
