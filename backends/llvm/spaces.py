@@ -13,13 +13,15 @@ from sqzc.backends.llvm.family import Family, Schedule
 from sqzc.backends.llvm.kernels.conv_direct import ConvDirect
 from sqzc.backends.llvm.kernels.conv_grouped import ConvGrouped, one_group
 from sqzc.backends.llvm.kernels.conv_pool import ConvGlobalAverage, ConvMaxPool, row_candidates, rows_price
+from sqzc.backends.llvm.kernels.conv_strassen import ConvStrassen, ConvStrassenAverage
 from sqzc.backends.llvm.kernels.conv_winograd import ConvWinograd
 from sqzc.backends.llvm.kernels.linear import LinearPacked
 from sqzc.backends.llvm.kernels.matmul import MatrixProduct, matrix_problem
 from sqzc.backends.llvm.kernels.pool import MaxPoolBlocked
 from sqzc.backends.llvm.problems import ConvProblem, PoolProblem, conv_problem, fused_pool_problem, pool_problem
-from sqzc.backends.llvm.schedules import conv_direct, conv_winograd, matrix, pool
+from sqzc.backends.llvm.schedules import conv_direct, conv_strassen, conv_winograd, matrix, pool
 from sqzc.backends.llvm.schedules.conv_direct import DirectSchedule
+from sqzc.backends.llvm.schedules.conv_strassen import StrassenSchedule
 from sqzc.backends.llvm.schedules.conv_winograd import WinogradSchedule
 from sqzc.backends.llvm.schedules.matrix import MatrixSchedule
 from sqzc.backends.llvm.schedules.pool import PoolSchedule
@@ -91,6 +93,9 @@ def _matrix_space(size: Callable[[Program, Step], tuple[int, ...]]) -> Space:
     )
 
 
+# Strassen's form is chosen or not; its schedules are left to the model.
+STRASSEN = Space(StrassenSchedule, conv_problem, lambda family, p, target: (), conv_strassen.cost)
+
 SPACES: Mapping[str, Space] = {
     ConvDirect.name: Space(
         DirectSchedule,
@@ -116,6 +121,8 @@ SPACES: Mapping[str, Space] = {
         lambda family, p, target: (s for s in conv_direct.candidates(p, target) if s.order == "oc"),
         conv_direct.predict,
     ),
+    ConvStrassen.name: STRASSEN,
+    ConvStrassenAverage.name: STRASSEN,
     ConvWinograd.name: Space(
         WinogradSchedule,
         lambda program, step: (conv_problem(program, step), step),

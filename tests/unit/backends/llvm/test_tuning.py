@@ -129,6 +129,21 @@ def first_node(graph: Graph) -> Node:
     return next(node for node in graph.nodes if isinstance(node.op, Conv2d))
 
 
+def test_strassens_form_can_be_refused() -> None:
+    graph = graph_of((512, 1), (512, 1), size=28)
+
+    def last(tuning: Tuning = NO_TUNING) -> tuple[Program, Step]:
+        program = plan_of(graph, tuning)
+        return program, [step for step in program.steps if step.kernel.startswith("conv2d.")][-1]
+
+    program, step = last()
+    assert step.kernel == "conv2d.strassen"
+    assert predicted_cycles(program, step, TARGET)
+    node = [node for node in graph.nodes if isinstance(node.op, Conv2d)][-1]
+    for kernel in ("conv2d.direct", "conv2d.strassen"):
+        assert last(Tuning(kernels=(Entry(kernel, node_problem(graph, node)),)))[1].kernel == kernel
+
+
 @pytest.mark.parametrize(
     ("name", "kernel"), [("winograd", "conv2d.direct"), ("direct", "conv2d.direct"), ("pool", "conv2d.direct")]
 )
