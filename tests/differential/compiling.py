@@ -28,11 +28,11 @@ _BARRIER = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int32)
 
 
 class Compiled:
-    """A graph as machine code in this process."""
+    """A graph as machine code in this process, by the kernels of `library` where one is given."""
 
-    def __init__(self, graph: Graph, target: Target) -> None:
+    def __init__(self, graph: Graph, target: Target, library: Library | None = None) -> None:
         self.graph = graph
-        library = Library(target)
+        library = library or Library(target)
         self.program: Program = lower(graph, library)
         module = codegen.generate(self.program, library.families, target)
         exported = [codegen.NET] + ([codegen.PREPARE] if self.program.prepared_bytes else [])
