@@ -86,10 +86,7 @@ def max_pool2d(e: Emitter, node: Node) -> str:
 
 @exporter("avg_pool2d")
 def avg_pool2d(e: Emitter, node: Node) -> str:
-    """Like max_pool2d; where taps past the padding count, the padding is made of real zeros first.
-
-    Only where padding counts and taps past it do not is ceil_mode itself needed.
-    """
+    """Like max_pool2d, but padding that counts beside a ceil window that does not, or both, is made of real zeros."""
     op, x = node.op, node.inputs[0].type
     assert isinstance(op, ops.AvgPool2d)
     (tensor,) = e.operands(node)
@@ -101,10 +98,10 @@ def avg_pool2d(e: Emitter, node: Node) -> str:
     common: dict[str, Any] = {"kernel_shape": op.kernel, "strides": op.stride, "dilations": op.dilation}
     if not any(more) or not op.count_include_pad:
         return e.emit("AveragePool", [tensor], pads=whole, count_include_pad=int(op.count_include_pad), **common)
-    if op.count_overhang:
-        padded = e.emit("Pad", [tensor, e.integers("pads", (0, 0, *whole[:2], 0, 0, *whole[2:]))])
-        return e.emit("AveragePool", [padded], **common)
-    return e.emit("AveragePool", [tensor], pads=op.pads, count_include_pad=1, ceil_mode=1, **common)
+    zeros, rest = (whole, (0, 0, 0, 0)) if op.count_overhang else (op.pads, (0, 0, *more))
+    if any(zeros):
+        tensor = e.emit("Pad", [tensor, e.integers("pads", (0, 0, *zeros[:2], 0, 0, *zeros[2:]))])
+    return e.emit("AveragePool", [tensor], pads=rest, **common)
 
 
 @exporter("batch_norm")

@@ -117,6 +117,16 @@ CASES = [
     case("avg_pool2d", IMAGE, kernel=(3, 3), stride=(2, 2), pads=(1, 1, 1, 1), count_include_pad=True),
     case("avg_pool2d", IMAGE, kernel=(3, 3), stride=(2, 2), rounding=CEIL, count_include_pad=True, count_overhang=True),
     case("avg_pool2d", "f32[1,1,6,6]", kernel=(3, 3), stride=(2, 2), rounding=CEIL, count_include_pad=True),
+    # A last window that starts behind the image is none.
+    case(
+        "avg_pool2d",
+        "f32[1,3,16,7]",
+        kernel=(2, 3),
+        stride=(2, 3),
+        pads=(1, 1, 0, 2),
+        rounding=CEIL,
+        count_include_pad=True,
+    ),
     case("batch_norm", IMAGE, *["f32[4]"] * 4, low=0.1, eps=1e-3),
     case("batch_norm", "f32[3,4]", *["f32[4]"] * 4, low=0.1),
     case("instance_norm", IMAGE, "f32[4]", "f32[4]", eps=1e-2),
