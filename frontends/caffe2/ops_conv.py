@@ -1,11 +1,12 @@
-"""Convolutions and transposed convolutions, in one and two dimensions and either axis order."""
+"""Convolutions over one to three axes and transposed ones over one or two, in either axis order."""
 
 from __future__ import annotations
 
 from sqzc.frontends.caffe2.env import NameEnv
 from sqzc.frontends.caffe2.table import OpView, lift
+from sqzc.frontends.caffe2.volumes import convolved
 from sqzc.frontends.caffe2.windows import LegacyPad, read_window, require_kernel, require_no_negative_pad, resolved_pads
-from sqzc.ir import Builder, OpDef, Value
+from sqzc.ir import Builder, Value
 from sqzc.ir.ops.elementwise import Relu
 from sqzc.ir.ops.nn import Conv2d, ConvTranspose2d
 
@@ -28,12 +29,12 @@ def quad(pads: tuple[int, ...]) -> tuple[int, int, int, int]:
     return (0, pads[0], 0, pads[1]) if len(pads) == 2 else (pads[0], pads[1], pads[2], pads[3])
 
 
-def image_operand(op: OpView, env: NameEnv, order: str, axes: int) -> Value:
-    """The first input as an image with `axes` spatial axes, 1 or 2."""
+def image_operand(op: OpView, env: NameEnv, order: str, axes: int, most: int = 3) -> Value:
+    """The first input as an image with `axes` spatial axes, 1 to `most`."""
     shape = env.shape(op.inputs[0])
     if len(shape) != axes + 2:
         raise op.error(f"a window of {axes} axes", expected=f"an input of rank {axes + 2}", got=f"shape {list(shape)}")
-    if axes not in (1, 2):
+    if not 1 <= axes <= most:
         raise op.unsupported(f"{op.type} over {axes} spatial axes")
     return env.image(op.inputs[0], order)
 
@@ -64,6 +65,16 @@ def _check_weight(op: OpView, kernel: tuple[int, ...], shape: tuple[int, ...]) -
         )
 
 
+def _check_channels(op: OpView, x: Value, weight: Value, group: int) -> None:
+    channels, (m, own) = x.type.shape[1], weight.type.shape[:2]
+    if own * group != channels or m % group:
+        raise op.error(
+            "the weight does not fit the input's channels",
+            expected=f"{channels} input channels in {group} groups",
+            got=f"shape {list(weight.type.shape)}",
+        )
+
+
 @lift("Conv", "Conv1D", "Conv2D", "Conv3D", "ConvRelu", inputs=(2, 3))
 def lift_conv(op: OpView, env: NameEnv, b: Builder) -> None:
     """All spellings of a convolution. An operator named for a number of axes takes only that many."""
@@ -79,9 +90,13 @@ def lift_conv(op: OpView, env: NameEnv, b: Builder) -> None:
     weight = env.image(op.inputs[1], order)
     _check_weight(op, window.kernel, weight.type.shape)
     pads = resolved_pads(op, window, x.type.shape[2:])
-    ir: OpDef = Conv2d(stride=pair(window.stride, 1), pads=quad(pads), dilation=pair(window.dilation, 1), group=group)
-    operands = (as_2d(env, x), as_2d(env, weight), *_bias(op, env, weight.type.shape[0]))
-    y = b.add(ir, *operands, source=op.source)
+    bias = _bias(op, env, weight.type.shape[0])
+    if window.axes == 3:
+        _check_channels(op, x, weight, group)
+        y = convolved(op, env, b, window, pads, group, (x, weight, *bias))
+    else:
+        ir = Conv2d(stride=pair(window.stride, 1), pads=quad(pads), dilation=pair(window.dilation, 1), group=group)
+        y = b.add(ir, as_2d(env, x), as_2d(env, weight), *bias, source=op.source)
     if op.type == "ConvRelu":
         y = b.add(Relu(), y, source=op.source)
     bind_result(op, env, y, window.axes, order)
@@ -98,7 +113,7 @@ def lift_conv_transpose(op: OpView, env: NameEnv, b: Builder) -> None:
         raise op.error("a transposed convolution takes no dilation", argument="dilation")
     if window.legacy is LegacyPad.CAFFE or window.global_pooling:
         raise op.error("a transposed convolution takes neither legacy_pad 3 nor global_pooling")
-    x = image_operand(op, env, order, window.axes)
+    x = image_operand(op, env, order, window.axes, most=2)
     weight = env.image(op.inputs[1], order)
     _check_weight(op, window.kernel, weight.type.shape)
     ir = ConvTranspose2d(

@@ -138,6 +138,8 @@ def resolved_pads(op: OpView, window: Window, sizes: tuple[int, ...]) -> tuple[i
                     f"legacy_pad 2 with stride {stride} and kernel {kernel}, whose padding is negative"
                 )
         else:
+            if window.dilation[axis] != 1:
+                raise op.unsupported("legacy_pad 3 with a dilation, which Caffe2 counts as if there were none")
             head = window.pads[axis]
             tail = head + stride * (
                 caffe_windows(size, kernel, stride, head) - ((size + 2 * head - kernel) // stride + 1)

@@ -172,9 +172,9 @@ OTHER = {
 # Types that make one array from arguments, need a different kind of test, or are refused on purpose.
 ELSEWHERE = {
     "Free": "test_caffe2_names",
-    "Conv3D": "test_caffe2_windows: unsupported",
-    "MaxPool3D": "test_caffe2_windows: unsupported",
-    "AveragePool3D": "test_caffe2_windows: unsupported",
+    "Conv3D": "test_caffe2_windows",
+    "MaxPool3D": "test_caffe2_windows",
+    "AveragePool3D": "test_caffe2_windows",
 }
 FILLS = {
     "GivenTensorFill": np.float32,

@@ -210,7 +210,7 @@ def test_all_unsupported_operators_are_listed_at_once(c2):
     ops = [
         c2.op("GenerateProposals", "X", "a"),
         c2.op("Relu", "a", "b"),
-        c2.op("Conv", "X w", "c", kernels=[3, 3, 3]),
+        c2.op("ConvTranspose", "X w", "c", kernels=[3, 3, 3]),
         c2.op("Convv", "c b", "d"),
         c2.op("Relu", "d", "Y"),
     ]
@@ -220,7 +220,7 @@ def test_all_unsupported_operators_are_listed_at_once(c2):
     text = str(caught.value)
     assert "3 operators" in text
     assert "op 0 'a' (GenerateProposals): operator GenerateProposals is not supported" in text
-    assert "op 2 'c' (Conv): Conv over 3 spatial axes" in text
+    assert "op 2 'c' (ConvTranspose): ConvTranspose over 3 spatial axes" in text
     assert "op 3 'd' (Convv): operator Convv is not supported (did you mean 'Conv'?)" in text
     # Even before any shape is known.
     with pytest.raises(UnsupportedError, match="2 operators"):

@@ -218,12 +218,116 @@ def test_one_dimensional_conv_and_pool(c2, rng):
     )
 
 
-def test_three_dimensional_windows_are_unsupported(c2):
+def volume_taps(x, kernel, stride, dilation, pads, counts, fill):
+    """[N, C, D', H', W', taps]: what each window sees, by hand."""
+    ends = [(0, 0), (0, 0)]
+    for axis in range(3):
+        reach = (counts[axis] - 1) * stride[axis] + (kernel[axis] - 1) * dilation[axis] + 1
+        ends.append((pads[axis], max(reach - x.shape[2 + axis] - pads[axis], 0)))
+    wide = np.pad(x, ends, constant_values=fill)
+    taps = []
+    for place in np.ndindex(*kernel):
+        starts = [place[axis] * dilation[axis] for axis in range(3)]
+        cut = tuple(slice(s, s + (c - 1) * t + 1, t) for s, c, t in zip(starts, counts, stride, strict=True))
+        taps.append(wide[(slice(None), slice(None), *cut)])
+    return np.stack(taps, axis=-1)
+
+
+@pytest.mark.parametrize("order", ["NCHW", "NHWC"])
+@pytest.mark.parametrize(
+    ("kernel", "stride", "dilation", "pads", "group"),
+    [
+        ((3, 3, 3), (1, 1, 1), (1, 1, 1), (1, 1, 1, 1, 1, 1), 1),
+        ((2, 3, 1), (2, 1, 2), (1, 2, 1), (1, 0, 0, 0, 1, 0), 2),
+        ((1, 2, 2), (1, 2, 2), (1, 1, 1), (0, 0, 0, 0, 0, 0), 4),
+        ((5, 1, 3), (3, 1, 1), (1, 1, 2), (2, 0, 1, 2, 0, 3), 1),
+    ],
+)
+def test_three_dimensional_conv(c2, rng, kernel, stride, dilation, pads, group, order):
+    x = rng.standard_normal((2, 4, 5, 7, 6)).astype(np.float32)
+    w = rng.standard_normal((8, 4 // group, *kernel)).astype(np.float32)
+    bias = rng.standard_normal(8).astype(np.float32)
+    counts = [
+        (x.shape[2 + i] + pads[i] + pads[3 + i] - (kernel[i] - 1) * dilation[i] - 1) // stride[i] + 1 for i in range(3)
+    ]
+    taps = volume_taps(x, kernel, stride, dilation, pads, counts, 0).reshape(2, group, 4 // group, *counts, -1)
+    want = np.einsum("ngcdhwk,gmck->ngmdhw", taps, w.reshape(group, 8 // group, 4 // group, -1)).reshape(2, 8, *counts)
+    want += bias.reshape(8, 1, 1, 1)
+    args = {"kernels": kernel, "strides": stride, "dilations": dilation, "pads": pads, "group": group}
+    if order == "NHWC":
+        x, w, want = (array.transpose(0, 2, 3, 4, 1).copy() for array in (x, w, want))
+    for type_ in ("Conv", "Conv3D"):
+        got = c2.run_op(type_, {"X": x}, {"W": w, "b": bias}, order=order, **args)
+        np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("type_", ["MaxPool", "MaxPool3D", "AveragePool", "AveragePool3D"])
+@pytest.mark.parametrize(
+    ("kernel", "stride", "pads", "args"),
+    [
+        ((2, 2, 2), (2, 2, 2), (0, 0, 0), {}),
+        ((3, 2, 3), (2, 1, 3), (1, 1, 0), {}),
+        ((3, 3, 2), (2, 2, 2), (1, 0, 1), {"legacy_pad": 3}),
+        ((2, 2, 3), (1, 2, 2), (1, 0, 1), {"count_include_pad": 1}),
+    ],
+)
+def test_three_dimensional_pools(c2, rng, type_, kernel, stride, pads, args):
+    if type_.startswith("Max"):
+        args = {name: value for name, value in args.items() if name != "count_include_pad"}
+    x = rng.standard_normal((2, 3, 5, 7, 6)).astype(np.float32)
+    legacy = "legacy_pad" in args
+    counts = [
+        caffe_windows(size, k, s, p) if legacy else (size + 2 * p - k) // s + 1
+        for size, k, s, p in zip(x.shape[2:], kernel, stride, pads, strict=True)
+    ]
+    taps = volume_taps(x, kernel, stride, (1, 1, 1), pads, counts, np.nan)
+    if type_.startswith("Max"):
+        want = np.nanmax(taps, -1)
+    else:
+        want = np.nansum(taps, -1) / taps.shape[-1] if args.get("count_include_pad") else np.nanmean(taps, -1)
+    got = c2.run_op(type_, {"X": x}, kernels=kernel, strides=stride, pads=(*pads, *pads), **args)
+    np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-5)
+    last = c2.run_op(
+        type_, {"X": x.transpose(0, 2, 3, 4, 1).copy()}, kernels=kernel, strides=stride, pads=(*pads, *pads),
+        order="NHWC", **args,
+    )  # fmt: skip
+    np.testing.assert_allclose(last, want.transpose(0, 2, 3, 4, 1), rtol=1e-5, atol=1e-5)
+
+
+def test_three_dimensional_global_pools(c2, rng):
+    x = rng.standard_normal((2, 3, 4, 5, 6)).astype(np.float32)
+    got = c2.run_op("AveragePool", {"X": x}, global_pooling=1)
+    np.testing.assert_allclose(got, x.mean((2, 3, 4), keepdims=True), rtol=1e-4, atol=1e-6)
+    got = c2.run_op("MaxPool3D", {"X": x}, global_pooling=1)
+    np.testing.assert_array_equal(got, x.max((2, 3, 4), keepdims=True))
+
+
+@pytest.mark.parametrize(
+    ("x", "w", "args", "words"),
+    [
+        ((1, 2, 2, 4, 4), (2, 2, 3, 3, 3), {}, "deeper"),
+        ((1, 4, 4, 4, 4), (2, 2, 3, 3, 3), {}, "input's channels"),
+        ((1, 4, 4, 4, 4), (3, 2, 3, 3, 3), {"group": 2}, "input's channels"),
+        ((1, 2, 4, 2, 4), (2, 2, 3, 3, 3), {}, "window is larger"),
+        ((1, 2, 4, 4), (2, 2, 3, 3, 3), {}, "window of 3 axes"),
+    ],
+)
+def test_three_dimensional_convolutions_that_do_not_fit(c2, x, w, args, words):
+    with pytest.raises(FrontendError, match=words):
+        c2.run_op("Conv", {"X": np.ones(x, np.float32)}, {"W": np.ones(w, np.float32)}, kernels=w[2:], **args)
+
+
+def test_transposed_convolutions_of_volumes_are_unsupported(c2):
     x, w = np.ones((1, 2, 4, 4, 4), np.float32), np.ones((2, 2, 3, 3, 3), np.float32)
     with pytest.raises(UnsupportedError, match="3 spatial axes"):
-        c2.run_op("Conv", {"X": x}, {"W": w}, kernels=[3, 3, 3])
-    with pytest.raises(UnsupportedError, match="3 spatial axes"):
-        c2.run_op("MaxPool", {"X": x}, kernels=[3, 3, 3])
+        c2.run_op("ConvTranspose", {"X": x}, {"W": w}, kernels=[3, 3, 3])
+
+
+def test_caffes_rounding_with_a_dilation_is_unsupported(c2, image):
+    # Caffe2 counts the windows of such a convolution as if it had none.
+    w = np.ones((2, 2, 2, 2), np.float32)
+    with pytest.raises(UnsupportedError, match="legacy_pad 3 with a dilation"):
+        c2.run_op("Conv", {"X": image}, {"W": w}, kernel=2, dilation=2, legacy_pad=3)
 
 
 @pytest.mark.parametrize(
