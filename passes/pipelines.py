@@ -17,7 +17,9 @@ _FOLD = "fold-batch-norm,fold-pad,fold-mean"
 _FUSE = "fuse-conv-add,fuse-conv-relu"
 _ALGEBRA = "reassociate,common-subexpressions"
 
-_O2 = f"{_CLEANUP},{_ALGEBRA},{_FOLD},merge-affine,{_FUSE},dead-code,assign-layout,elide-concat,dead-code"
+_LAYOUT = "assign-layout,subsample-pointwise,elide-concat"
+
+_O2 = f"{_CLEANUP},{_ALGEBRA},{_FOLD},merge-affine,{_FUSE},dead-code,{_LAYOUT},dead-code"
 
 PIPELINES: Mapping[str, str] = {
     "O0": "drop-inference-noops,dead-code",

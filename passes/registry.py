@@ -35,6 +35,7 @@ PASSES: Mapping[str, str] = {
     "fuse-conv-relu": "FuseConvRelu",
     "merge-affine": "MergeAffine",
     "reassociate": "Reassociate",
+    "subsample-pointwise": "SubsamplePointwise",
 }
 """Class of each pass; it lives in `sqzc.passes.<name with '_' for '-'>` and is imported on first use."""
 

@@ -27,6 +27,7 @@ from sqzc.backends.llvm.kernels.plain_pool import AvgPoolBlocks, AvgPoolRows, Ma
 from sqzc.backends.llvm.kernels.reduce import ReduceAxes
 from sqzc.backends.llvm.kernels.resize import ResizeLinear
 from sqzc.backends.llvm.kernels.select_ops import ArgExtreme, TopKRows
+from sqzc.backends.llvm.kernels.subsample import SubsampleRows
 from sqzc.backends.llvm.kernels.take import TableTake
 from sqzc.backends.llvm.kernels.wide import WideMap, WidePower
 
@@ -60,6 +61,7 @@ GENERAL: tuple[Family, ...] = (
     ConvGrouped(),
     ConvRows(),
     ConvTransposeRows(),
+    SubsampleRows(),
     MaxPoolRows(),
     AvgPoolRows(),
     MaxPoolBlocks(),

@@ -76,6 +76,7 @@ def cases(lanes: int) -> dict[str, tuple[Case, Any]]:
         "rows sorted by stride": (
             conv("conv2d.rows", (2, 6, 11, 37), (6, 2, 3, 3), group=3, stride=(2, 2), pads=SAME, act=SIGMOID), None
         ),
+        "pixels": (Case("max_pool2d.pixels", (MaxPool2d(kernel=(1, 1), stride=(2, 2)),), (f32(2, 3, 9, 38),)), None),
         "depthwise": (
             conv("conv2d.depthwise", (2, big, 9, 7), (big, 1, 3, 3), layout="blocked", group=big, pads=SAME), None
         ),

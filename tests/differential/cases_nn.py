@@ -49,6 +49,12 @@ def pools() -> Iterator[Case]:
         yield case("max_pool2d.*", nn.MaxPool2d(kernel=(3, 3), dilation=(2, 2)), f32(1, 3, 9, 20), **nan)
     for dtype in (DType.I32, DType.U8):
         yield case("max_pool2d.rows", nn.MaxPool2d(kernel=(3, 3)), TensorType(dtype, (1, 2, 6, 20)), length=0)
+    for stride, width in (((2, 2), 28), ((1, 2), 33), ((3, 4), 7), ((2, 16), 70), ((5, 3), 130), ((2, 2), 1)):
+        pixels = nn.MaxPool2d(kernel=(1, 1), stride=stride)
+        for dtype in (DType.F32, DType.F64, DType.U8):
+            yield case("max_pool2d.pixels", pixels, TensorType(dtype, (2, 3, 9, width)), length=0)
+        yield case("max_pool2d.blocked", pixels, f32(2, 17, 9, width), layout="blocked", length=0)
+    yield case("max_pool2d.rows", nn.MaxPool2d(kernel=(1, 1), stride=(2, 17)), f32(1, 3, 9, 60), length=0)
     draw = random.Random(5)
     for _ in range(8):
         shape = (draw.randint(1, 2), draw.choice((1, 4, 8, 16, 17)), draw.randint(3, 12), draw.randint(3, 12))

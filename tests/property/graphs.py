@@ -117,6 +117,15 @@ class Maker:
         if self.chance(2):
             self.add(registry[self.choose(SMOOTH)](), y)
 
+    def shortcut(self) -> None:
+        """A convolution of single pixels with a stride, for some filters or many."""
+        x = self.use()
+        if x is None:
+            return
+        c = x.type.shape[1]
+        w = self.weights(self.choose([8, 64, 1024]), c, 1, 1, fan=c)
+        self.try_add(nn.Conv2d(stride=(2, self.pick(1, 3)), act=self.activation()), x, w)
+
     def sandwich(self) -> None:
         """Transposes around something that does not need them, as nets from channels-last frameworks have."""
         x = self.use()
@@ -301,7 +310,7 @@ class Maker:
             self.values.append(self.graph.add_input("z", f32(*dims)))
         kinds = [self.conv, self.unary, self.with_constant, self.binary, self.pool, self.norm, self.concat, self.slice]
         kinds += [self.pad, self.move, self.linear, self.conv_transpose, self.conv, self.unary, self.with_constant]
-        kinds += [self.block, self.block, self.block, self.sandwich]
+        kinds += [self.block, self.block, self.block, self.sandwich, self.shortcut]
         wanted = self.pick(3, self.max_ops)
         for _ in range(4 * wanted):
             if self.count >= wanted:

@@ -124,8 +124,9 @@ def test_same_text_under_every_hash_seed(squeezenet: Graph, tmp_path: Path) -> N
 def test_resnet50(shared_dir: Path) -> None:
     graph = optimized(from_net(shared_dir, "resnet50"), "O2")
     # Batch norms, activations and residual sums all live in the convolutions, and no image goes back and forth.
+    # The last two shortcuts with a stride have filters enough to collect their pixels first.
     assert counts(graph) == {
-        "conv2d": 53, "max_pool2d": 1, "avg_pool2d": 1, "relayout": 1, "reshape": 1, "linear": 1, "softmax": 1
+        "conv2d": 53, "max_pool2d": 3, "avg_pool2d": 1, "relayout": 1, "reshape": 1, "linear": 1, "softmax": 1
     }  # fmt: skip
     convs = [node for node in graph.nodes if node.op.name == "conv2d"]
     assert sum(node.operand("residual") is not None for node in convs) == 16
