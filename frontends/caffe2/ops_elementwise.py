@@ -10,16 +10,19 @@ from sqzc.frontends.caffe2.env import NameEnv
 from sqzc.frontends.caffe2.model import numpy_dtype
 from sqzc.frontends.caffe2.ops_binary import lift_with_broadcast
 from sqzc.frontends.caffe2.table import ANY, OpView, lift
-from sqzc.ir import Builder, OpDef
+from sqzc.ir import Builder, OpDef, Value
 from sqzc.ir.ops import elementwise as ew
+from sqzc.ir.ops import extra_trigonometry as tr
 from sqzc.ir.ops.nn import Softmax
 from sqzc.ir.types import DType
 
 # Operators that are one IR op, with how its attributes are read from the arguments.
 _UNARY: dict[str, Callable[[OpView], OpDef]] = {
     "Abs": lambda op: ew.Abs(),
+    "Atan": lambda op: tr.Atan(),
     "Ceil": lambda op: ew.Ceil(),
     "Clip": lambda op: ew.Clip(lo=op.args.real("min", float("-inf")), hi=op.args.real("max", float("inf"))),
+    "Cos": lambda op: tr.Cos(),
     "Elu": lambda op: ew.Elu(alpha=op.args.real("alpha", 1.0)),
     "Erf": lambda op: ew.Erf(),
     "Exp": lambda op: ew.Exp(),
@@ -38,6 +41,7 @@ _UNARY: dict[str, Callable[[OpView], OpDef]] = {
     ),
     "Sigmoid": lambda op: ew.Sigmoid(),
     "Sign": lambda op: ew.Sign(),
+    "Sin": lambda op: tr.Sin(),
     "Softplus": lambda op: ew.Softplus(),
     "Softsign": lambda op: ew.Softsign(),
     "Sqrt": lambda op: ew.Sqrt(),
@@ -111,6 +115,33 @@ def lift_composed(op: OpView, env: NameEnv, b: Builder) -> None:
         x = b.add(ew.Clip(lo=eps, hi=1.0 - eps), x, source=where)
         rest = b.add(ew.Sub(), env.number("one", 1.0, x.type), x, source=where)
         y = b.add(ew.Log(), b.add(ew.Div(), x, rest, source=where), source=where)
+    env.bind(op.out, y, bound.perm)
+
+
+@lift("Tan", "Asin", "Acos", "Sinh", "Cosh")
+def lift_trigonometry(op: OpView, env: NameEnv, b: Builder) -> None:
+    """Functions of angles, and hyperbolic ones, that are a few IR ops."""
+    bound = env.raw(op.inputs[0])
+    x = bound.value
+
+    def add(ir: OpDef, *operands: Value) -> Value:
+        return b.add(ir, *operands, source=op.source)
+
+    def number(value: float) -> Value:
+        return env.number("number", value, x.type)
+
+    if op.type == "Tan":
+        y = add(ew.Div(), add(tr.Sin(), x), add(tr.Cos(), x))
+    elif op.type in ("Asin", "Acos"):
+        less, more = add(ew.Sub(), number(1), x), add(ew.Add(), number(1), x)
+        if op.type == "Asin":
+            y = add(tr.Atan(), add(ew.Div(), x, add(ew.Sqrt(), add(ew.Mul(), less, more))))
+        else:
+            y = add(ew.Mul(), add(tr.Atan(), add(ew.Sqrt(), add(ew.Div(), less, more))), number(2))
+    else:
+        # sinh x = tanh x cosh x is good near 0 too.
+        y = add(ew.Mul(), add(ew.Add(), add(ew.Exp(), x), add(ew.Exp(), add(ew.Neg(), x))), number(0.5))
+        y = y if op.type == "Cosh" else add(ew.Mul(), add(ew.Tanh(), x), y)
     env.bind(op.out, y, bound.perm)
 
 

@@ -50,8 +50,12 @@ def lift_concat(op: OpView, env: NameEnv, b: Builder) -> None:
 
 @lift("Split", "DepthSplit", inputs=(1, 2), outputs=(1, ANY))
 def lift_split(op: OpView, env: NameEnv, b: Builder) -> None:
-    """Into parts of the sizes given by `split` or a second blob, else into equal parts."""
+    """Into parts of the sizes given by `split` or a second blob, else into equal parts.
+
+    `add_axis`, which only counts beside `axis`, undoes that of Concat: parts of one element lose the axis.
+    """
     shape = env.shape(op.inputs[0])
+    drop_axis = op.args.flag("add_axis", False) and op.args.has("axis")
     default = _channel_axis(op, len(shape))
     axis = canonical_axis(op, op.args.integer("axis", default), len(shape))
     sizes: Sequence[int] | None = op.args.ints("split")
@@ -66,9 +70,16 @@ def lift_split(op: OpView, env: NameEnv, b: Builder) -> None:
         raise op.error(
             f"parts of sizes {list(sizes)}", expected=f"{count} positive numbers with a sum of {shape[axis]}"
         )
+    if drop_axis and set(sizes) != {1}:
+        raise op.error(f"add_axis with parts of sizes {list(sizes)}", argument="add_axis", expected="one element each")
     bound = env.raw(op.inputs[0])
     start = 0
     for name, size in zip(op.outputs, sizes, strict=True):
+        if drop_axis:
+            part = _cut(b, env.use(op.inputs[0]), axis, start, size, (name,))
+            env.bind(name, env.reshape(part, (*shape[:axis], *shape[axis + 1 :]), (name,)))
+            start += size
+            continue
         env.bind(name, _cut(b, bound.value, bound.perm[axis], start, size, (name,)), bound.perm)
         start += size
 
@@ -170,12 +181,12 @@ def lift_flatten(op: OpView, env: NameEnv, b: Builder) -> None:
 def lift_unit_axes(op: OpView, env: NameEnv, b: Builder) -> None:
     """Takes unit axes away, or puts them where they are in the result."""
     old = list(env.shape(op.inputs[0]))
-    dims = op.args.ints("dims")
+    dims = sorted(set(op.args.ints("dims") or ()))
     if not dims:
         raise op.error("argument 'dims' is missing")
-    rank = len(old) if op.type == "Squeeze" else len(old) + len(set(dims))
-    if min(dims) < 0 or max(dims) >= rank or len(set(dims)) != len(dims):
-        raise op.error(f"dims {list(dims)}", argument="dims", expected=f"different axes from 0 to {rank - 1}")
+    rank = len(old) if op.type == "Squeeze" else len(old) + len(dims)
+    if dims[0] < 0 or dims[-1] >= rank:
+        raise op.error(f"dims {list(dims)}", argument="dims", expected=f"axes from 0 to {rank - 1}")
     if op.type == "Squeeze":
         wide = [dim for dim in dims if old[dim] != 1]
         if wide:

@@ -39,7 +39,10 @@ def conv_1x1(x, w):
 W1 = RNG.standard_normal((4, 3)).astype(np.float32)
 UNARY = {
     "Abs": np.abs,
+    "Atan": np.arctan,
     "Ceil": np.ceil,
+    "Cos": np.cos,
+    "Cosh": np.cosh,
     "Cube": lambda x: x**3,
     "Elu": lambda x: np.where(x > 0, x, np.exp(x) - 1),
     "Erf": erf,
@@ -56,6 +59,8 @@ UNARY = {
     "Selu": lambda x: 1.0507010 * np.where(x > 0, x, 1.6732632 * (np.exp(x) - 1)),
     "Sigmoid": lambda x: 1 / (1 + np.exp(-x)),
     "Sign": np.sign,
+    "Sin": np.sin,
+    "Sinh": np.sinh,
     "Softplus": lambda x: np.log1p(np.exp(x)),
     "Softsign": lambda x: x / (1 + np.abs(x)),
     "Sqr": np.square,
@@ -119,6 +124,9 @@ BINARY = {
 POOLS = {"kernel": 1}
 # (inputs, parameters, arguments, wanted)
 OTHER = {
+    "Acos": ({"X": U}, {}, {}, np.arccos(U)),
+    "Asin": ({"X": U}, {}, {}, np.arcsin(U)),
+    "Tan": ({"X": U}, {}, {}, np.tan(U)),
     "Log": ({"X": P}, {}, {}, np.log(P)),
     "Sqrt": ({"X": P}, {}, {}, np.sqrt(P)),
     "Rsqrt": ({"X": P}, {}, {}, 1 / np.sqrt(P)),

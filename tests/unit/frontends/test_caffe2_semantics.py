@@ -350,3 +350,21 @@ def test_an_argument_that_nobody_reads_is_an_error(c2, rng):
     assert "op 0 'Y' (Relu), argument 'alpha'" in str(caught.value)
     with pytest.raises(FrontendError, match="strid"):
         c2.run_op("MaxPool", {"X": f32(rng, 1, 1, 4, 4)}, kernel=2, strid=2)
+
+
+@pytest.mark.parametrize("axis", [0, 2, -1])
+def test_splits_add_axis_undoes_that_of_concat(c2, rng, axis):
+    shape = [2, 4, 5]
+    shape[axis] = 3
+    x = rng.standard_normal(shape).astype(np.float32)
+    got = c2.run_op("Split", {"X": x}, outputs="a b c", axis=axis, add_axis=1)
+    for number, part in enumerate(got):
+        np.testing.assert_array_equal(part, np.take(x, number, axis))
+    with pytest.raises(FrontendError, match="one element each"):
+        c2.run_op("Split", {"X": np.ones((4, 2), np.float32)}, outputs="a b", axis=0, add_axis=1)
+
+
+def test_dims_named_twice_count_once(c2, rng):
+    x = rng.standard_normal((1, 3)).astype(np.float32)
+    assert c2.run_op("Squeeze", {"X": x}, dims=[0, 0]).shape == (3,)
+    assert c2.run_op("ExpandDims", {"X": x}, dims=[2, 0, 2]).shape == (1, 1, 1, 3)
