@@ -139,6 +139,8 @@ def grouped() -> Iterator[Case]:
         (33, 15, 7, 3, {"stride": (2, 2), "pads": SAME}),
         (40, 7, 7, 5, {"pads": (2, 2, 2, 2)}), (8, 12, 12, 3, {"dilation": (2, 2), "pads": (2, 2, 2, 2)}),
         (24, 5, 5, 5, {}), (3, 8, 8, 2, {"stride": (2, 1)}), (32, 112, 112, 3, {"pads": SAME}),
+        (17, 31, 29, 3, {"stride": (3, 3), "pads": (0, 1, 2, 1)}), (16, 20, 33, 5, {"stride": (1, 4), "pads": SAME}),
+        (16, 30, 25, 9, {"pads": (4, 4, 4, 4)}), (20, 19, 40, 7, {"dilation": (1, 3), "stride": (2, 2)}),
     )  # fmt: skip
     for c, h, w, k, options in depthwise:
         yield conv("conv2d.depthwise", (2, c, h, w), (c, 1, k, k), layout="blocked", group=c, **options)

@@ -16,7 +16,7 @@ from sqzc.backends.llvm.epilogue import finish_vector
 from sqzc.backends.llvm.family import Args
 from sqzc.backends.llvm.packing import pack_bias, pad_axis
 from sqzc.backends.llvm.problems import ConvProblem, conv_problem
-from sqzc.backends.llvm.schedules.depthwise import DepthwiseSchedule, choose
+from sqzc.backends.llvm.schedules.depthwise import DepthwiseSchedule, choose, pixels_of_row
 from sqzc.backends.llvm.selecting import conv_arrays, conv_facts
 from sqzc.ir.constant import Array
 from sqzc.ir.graph import Graph, Node
@@ -84,10 +84,10 @@ class _Depthwise:
             top = e.clamp_last(band, s.rows, p.oh)
             weights = e.at(args.constants[0], e.mul_add(block, p.kh * p.kw * self.vector))
             bias = e.load(e.at(args.constants[1], e.mul_add(block, self.vector)))
-            x = self.row(args.reads[0], p.x, image, block, e.mul_add(top, p.sh))
+            x = self.line(args.reads[0], p.x, image, block, e.mul_add(top, p.sh))
             x = e.at(x, -4 * (p.pads[0] * p.x.row + p.pads[1] * p.x.pixel))
-            y = self.row(args.writes[0], p.y, image, block, top)
-            r = None if p.r is None else self.row(args.reads[1], p.r, image, block, top)
+            y = self.line(args.writes[0], p.y, image, block, top)
+            r = None if p.r is None else self.line(args.reads[1], p.r, image, block, top)
 
             def tile(number: Val, _: list[Val]) -> list[Val]:
                 left = e.clamp_last(number, s.cols, p.ow)
@@ -100,7 +100,7 @@ class _Depthwise:
 
         e.loop(args.begin, args.end, 1, item)
 
-    def row(self, pointer: Val, g: Geometry, image: Val, block: Val, row: Val) -> Val:
+    def line(self, pointer: Val, g: Geometry, image: Val, block: Val, row: Val) -> Val:
         """The first pixel of a row of a channel block."""
         e = self.e
         at = e.mul_add(image, 4 * g.image, e.mul_add(block, 4 * g.plane, e.mul_add(row, 4 * g.row, 4 * g.origin)))
@@ -109,22 +109,42 @@ class _Depthwise:
     def reduce(self, x: Val, weights: Val, bias: Val) -> list[Val]:
         """One accumulator a pixel; a loop over the filter's rows, its columns unrolled."""
         e, p = self.e, self.p
+        row = self.kept_row if self.s.kept else self.row_by_taps
 
         def filter_row(u: Val, sums: list[Val]) -> list[Val]:
-            line = e.at(x, e.mul_add(u, 4 * p.dh * p.x.row))
-            taps = e.at(weights, e.mul_add(u, p.kw * self.vector))
-            for v in range(p.kw):
-                # Neighbouring windows share pixels: the barrier keeps them from being held in registers between taps.
-                e.fence()
-                weight = e.load(taps, v * self.vector)
-                shift = v * p.dw * p.x.pixel
-                sums = [
-                    e.fma(e.load(line, 4 * (shift + i * p.sh * p.x.row + j * p.sw * p.x.pixel)), weight, total)
-                    for (i, j), total in zip(self.pixels, sums, strict=True)
-                ]
-            return sums
+            return row(e.at(x, e.mul_add(u, 4 * p.dh * p.x.row)), e.at(weights, e.mul_add(u, p.kw * self.vector)), sums)
 
         return e.loop(0, p.kh, 1, filter_row, [bias] * len(self.pixels))
+
+    def row_by_taps(self, line: Val, taps: Val, sums: list[Val]) -> list[Val]:
+        """Tap after tap into all sums; every product reads its pixel."""
+        e, p = self.e, self.p
+        for v in range(p.kw):
+            # Neighbouring windows share pixels: the barrier keeps them from being held in registers between taps.
+            e.fence()
+            weight = e.load(taps, v * self.vector)
+            shift = v * p.dw * p.x.pixel
+            sums = [
+                e.fma(e.load(line, 4 * (shift + i * p.sh * p.x.row + j * p.sw * p.x.pixel)), weight, total)
+                for (i, j), total in zip(self.pixels, sums, strict=True)
+            ]
+        return sums
+
+    def kept_row(self, line: Val, taps: Val, sums: list[Val]) -> list[Val]:
+        """Pixel after pixel into the sums of all windows that it is in, with the weights at hand."""
+        e, p, s = self.e, self.p, self.s
+        e.fence()
+        sums = list(sums)
+        weights = [e.load(taps, v * self.vector) for v in range(p.kw)]
+        for i in range(s.rows):
+            for column, meetings in pixels_of_row(p, s.cols).items():
+                # One at a time: pixels read ahead would take registers from the sums.
+                e.fence()
+                pixel = e.load(line, 4 * (i * p.sh * p.x.row + column * p.x.pixel))
+                for j, v in meetings:
+                    at = i * s.cols + j
+                    sums[at] = e.fma(pixel, weights[v], sums[at])
+        return sums
 
     def store(self, sums: list[Val], y: Val, r: Val | None, left: Val, block: Val) -> None:
         """Residual, activation, out."""

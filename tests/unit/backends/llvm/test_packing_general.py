@@ -8,12 +8,15 @@ import pytest
 from sqzc.backends.llvm.kernels.depthwise import pack_depthwise
 from sqzc.backends.llvm.kernels.linear import pack_linear, panel_starts
 from sqzc.backends.llvm.kernels.plain_pool import tap_counts
+from sqzc.backends.llvm.problems import ConvProblem, conv_problem_of
 from sqzc.backends.llvm.sampling import sample_positions
 from sqzc.backends.llvm.schedules import conv_rows, depthwise, matrix
 from sqzc.backends.llvm.schedules.conv_rows import RowsProblem
 from sqzc.diagnostics import ScheduleError
-from sqzc.ir.ops.nn import AvgPool2d, Rounding
+from sqzc.ir.ops.nn import AvgPool2d, Conv2d, Rounding
 from sqzc.ir.ops.shape import Coordinates
+from sqzc.ir.types import Layout, f32
+from sqzc.plan.program import NO_BORDER, image_geometry
 from sqzc.target import TARGETS, Target
 
 
@@ -64,9 +67,38 @@ def test_tiles_of_rows_lie_within_the_image(size: int, target: Target) -> None:
     assert s.buffer_elements(p) * 4 <= target.l2_bytes
 
 
-def test_a_large_depthwise_tile_is_refused() -> None:
+def depthwise_problem(size: int, k: int, stride: int) -> ConvProblem:
+    """32 channels in blocks of 16, not padded."""
+    op = Conv2d(stride=(stride, stride), group=32)
+    x = f32(1, 32, size, size).with_layout(Layout(16))
+    output = (size - k) // stride + 1
+    y = f32(1, 32, output, output).with_layout(Layout(16))
+    return conv_problem_of(op, x, 32, (k, k), 16, image_geometry(x, NO_BORDER), image_geometry(y, NO_BORDER), None)
+
+
+@pytest.mark.parametrize("kept", [0, 1])
+def test_a_large_depthwise_tile_is_refused(kept: int) -> None:
     with pytest.raises(ScheduleError, match="would spill"):
-        depthwise.DepthwiseSchedule(4, 4).check(None, TARGETS["x86-64-v3"])  # type: ignore[arg-type]
+        depthwise.DepthwiseSchedule(4, 4, kept).check(depthwise_problem(9, 3, 1), TARGETS["x86-64-v3"])
+
+
+@pytest.mark.parametrize("target", TARGETS.values(), ids=TARGETS)
+@pytest.mark.parametrize("size", [5, 9, 30])
+@pytest.mark.parametrize("k", [1, 3, 5])
+@pytest.mark.parametrize("stride", [1, 2, 3])
+def test_depthwise_tiles_fit_and_the_fastest_is_chosen(size: int, k: int, stride: int, target: Target) -> None:
+    p = depthwise_problem(size, k, stride)
+    found = list(depthwise.candidates(p, target))
+    for s in found:
+        s.check(p, target)
+    best = depthwise.choose(p, target)
+    assert depthwise.predict(p, best, target) == min(depthwise.predict(p, s, target) for s in found)
+
+
+def test_pixels_are_read_once_for_all_their_windows() -> None:
+    assert depthwise.pixels_of_row(depthwise_problem(9, 3, 2), 2) == {
+        0: [(0, 0)], 1: [(0, 1)], 2: [(0, 2), (1, 0)], 3: [(1, 1)], 4: [(1, 2)]
+    }  # fmt: skip
 
 
 def test_tap_counts_follow_the_rule_for_padding_and_overhang() -> None:

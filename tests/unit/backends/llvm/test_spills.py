@@ -201,6 +201,14 @@ def test_strassen_product(average: bool, target: Target, monkeypatch: pytest.Mon
     assert not any(loop.spills for loop in loops)
 
 
+@pytest.mark.parametrize(("size", "k", "stride"), [(14, 3, 1), (28, 3, 2), (28, 5, 1), (7, 7, 1), (30, 9, 2)])
+def test_depthwise_filter_rows(size: int, k: int, stride: int, target: Target) -> None:
+    options: dict[str, Any] = {"stride": (stride, stride), "pads": (k // 2,) * 4, "act": RELU, "group": 64}
+    item = conv("conv2d.depthwise", (1, 64, size, size), (64, 1, k, k), layout="blocked", **options)
+    s = schedule_of(item, target)
+    check(item, target, k * s["rows"] * s["cols"])
+
+
 # -- every tile that fits ---------------------------------------------------------------------------------------------
 
 
