@@ -61,9 +61,9 @@ def cases(lanes: int) -> dict[str, tuple[Case, Any]]:
             blocked("conv2d.winograd", lanes, (9, 9), 3, pads=SAME, **residual),
             WinogradSchedule(2, 3, 3, 2, "position", 0),
         ),
-        "strassen": (blocked("conv2d.strassen", 2 * lanes, (4, 6), 1), StrassenSchedule(1, 4)),
+        "strassen": (blocked("conv2d.strassen", 2 * lanes, (4, 6), 1), StrassenSchedule(1, 1, 4)),
         "strassen and average": (
-            blocked("conv2d.strassen+avg_pool2d", 2 * lanes, (4, 6), 1, then=average), StrassenSchedule(1, 12)
+            blocked("conv2d.strassen+avg_pool2d", 2 * lanes, (4, 6), 1, then=average), StrassenSchedule(1, 1, 12)
         ),
         "convolution and maximum": (
             blocked("conv2d.direct+max_pool2d", lanes, (9, 7), 3, then=(POOL,)), DirectSchedule(2, 1, 3, 0, "oc", 0)
