@@ -116,10 +116,9 @@ def candidates(p: RowsProblem, target: Target) -> Iterator[RowsSchedule]:
 
 
 def _work(p: RowsProblem, s: RowsSchedule) -> float:
-    """Loads, or multiply-adds where there are more, of a group; those of the copy count twice for their stores."""
+    """Multiply-adds and weights read for them, of a group; loads of the copy count twice for their stores."""
     tiles = -(-s.band // s.rows) * -(-p.ow // (s.width * s.vecs)) * -(-p.oc // s.ocs)
     vectors = s.rows * s.vecs
-    tap = max(vectors + s.ocs, vectors * s.ocs)
-    sums = tiles * (p.ic * p.kh * p.kw * tap + 2 * vectors * s.ocs)
+    sums = tiles * s.ocs * (p.ic * p.kh * p.kw * (vectors + 1) + 2 * vectors)
     copies = s.copied * p.ic * s.copied_rows(p) * p.sw // phase_gap(p) * -(-s.phase(p) // s.width)
     return float(-(-p.oh // s.band) * (sums + 2 * copies))
