@@ -5,8 +5,9 @@ Every choice of layout, tile and algorithm reads this record and nothing else ab
 
 from __future__ import annotations
 
+import ctypes
 import platform
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sqzc.diagnostics import UsageError, nearest
@@ -18,6 +19,7 @@ class Target:
 
     `vector_lanes` counts float32 lanes of the widest vector used; `vector_registers` are the architectural ones;
     `fma_ports` is the number of full-width multiply-adds begun per cycle; cache sizes are bytes per core.
+    `tile_products`: there are units that multiply tiles of bfloat16 and add in float32.
     """
 
     name: str
@@ -32,6 +34,7 @@ class Target:
     l2_bytes: int = 1 << 20
     memory_operands: bool = True
     broadcast_operands: bool = False
+    tile_products: bool = False
 
     @property
     def vector_bytes(self) -> int:
@@ -47,6 +50,7 @@ class Target:
 _V2 = ("cx16", "popcnt", "sahf", "sse3", "ssse3", "sse4.1", "sse4.2")
 _V3 = (*_V2, "avx", "avx2", "bmi", "bmi2", "f16c", "fma", "lzcnt", "movbe", "xsave")
 _V4 = (*_V3, "avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl", "prfchw")
+_AMX = (*_V4, "amx-tile", "amx-bf16")
 _LINUX = "x86_64-unknown-linux-gnu"
 
 TARGETS = {
@@ -65,6 +69,7 @@ TARGETS = {
         l2_bytes=2 << 20,
     ),
 }
+TARGETS["x86-64-v4-amx"] = replace(TARGETS["x86-64-v4"], name="x86-64-v4-amx", features=_AMX, tile_products=True)
 
 # /proc/cpuinfo spells two of LLVM's feature names differently.
 _CPUINFO = {
@@ -75,7 +80,11 @@ _CPUINFO = {
     "sse4.2": "sse4_2",
     "bmi": "bmi1",
     "prfchw": "3dnowprefetch",
+    "amx-tile": "amx_tile",
+    "amx-bf16": "amx_bf16",
 }
+# Linux gives a process the state of tile registers when it asks: arch_prctl(ARCH_REQ_XCOMP_PERM, XTILEDATA).
+_ARCH_PRCTL, _ASK_FOR_STATE, _TILE_DATA = 158, 0x1023, 18
 
 
 _NUMBERS = {"cpu family": "family", "model": "model", "stepping": "stepping"}
@@ -108,11 +117,18 @@ def host_cpu() -> str:
 
 
 def runs_here(target: Target) -> bool:
-    """Whether this machine has every feature of `target`."""
+    """Whether this machine has every feature of `target`, and this process may use it."""
     if platform.machine() not in ("x86_64", "AMD64"):
         return False
     flags = host_flags()
-    return all(_CPUINFO.get(feature, feature) in flags for feature in target.features)
+    if not all(_CPUINFO.get(feature, feature) in flags for feature in target.features):
+        return False
+    return not target.tile_products or tile_state()
+
+
+def tile_state() -> bool:
+    """Asks the system for the state of tile registers in this process; whether it gives it."""
+    return bool(ctypes.CDLL(None).syscall(_ARCH_PRCTL, _ASK_FOR_STATE, _TILE_DATA) == 0)
 
 
 def native() -> Target:

@@ -109,6 +109,9 @@ _X86_BITS = {
     "tbm": _Bit(_EXTENDED, 0, _ECX, 21),
 }
 
+_ASK_FOR_TILES = (158, 0x1023, 18)
+"""arch_prctl(ARCH_REQ_XCOMP_PERM, XTILEDATA), as arguments of `syscall`."""
+
 _OSXSAVE = _Bit(1, 0, _ECX, 27)
 """Whether the system lets programs read XCR0."""
 
@@ -156,6 +159,10 @@ def _x86_check(body: Body, features: Sequence[str], missing: Any) -> None:
                 _return_unless_all(body, registers[number], mask, missing)
         if leaf == 1 and state:
             _return_unless_all(body, _xcr0(body), state, missing)
+    if state & _AMX_STATE:
+        # Linux gives a process the state of tile registers only when it asks.
+        given = body.libc("syscall", *(body.i64(number) for number in _ASK_FOR_TILES))
+        body.return_if(body.b.icmp_signed("!=", given, body.i64(0)), missing)
 
 
 def _return_unless_at_least(body: Body, value: Any, least: int, missing: Any) -> None:

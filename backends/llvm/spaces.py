@@ -13,14 +13,16 @@ from sqzc.backends.llvm.family import Family, Schedule
 from sqzc.backends.llvm.kernels.conv_direct import ConvDirect
 from sqzc.backends.llvm.kernels.conv_grouped import ConvGrouped, one_group
 from sqzc.backends.llvm.kernels.conv_pool import ConvGlobalAverage, ConvMaxPool, row_candidates, rows_price
+from sqzc.backends.llvm.kernels.conv_split import ConvSplit, ConvSplitAverage
 from sqzc.backends.llvm.kernels.conv_strassen import ConvStrassen, ConvStrassenAverage
 from sqzc.backends.llvm.kernels.conv_winograd import ConvWinograd
 from sqzc.backends.llvm.kernels.linear import LinearPacked
 from sqzc.backends.llvm.kernels.matmul import MatrixProduct, matrix_problem
 from sqzc.backends.llvm.kernels.pool import MaxPoolBlocked
 from sqzc.backends.llvm.problems import ConvProblem, PoolProblem, conv_problem, fused_pool_problem, pool_problem
-from sqzc.backends.llvm.schedules import conv_direct, conv_strassen, conv_winograd, matrix, pool
+from sqzc.backends.llvm.schedules import conv_direct, conv_split, conv_strassen, conv_winograd, matrix, pool
 from sqzc.backends.llvm.schedules.conv_direct import DirectSchedule
+from sqzc.backends.llvm.schedules.conv_split import SplitSchedule
 from sqzc.backends.llvm.schedules.conv_strassen import StrassenSchedule
 from sqzc.backends.llvm.schedules.conv_winograd import WinogradSchedule
 from sqzc.backends.llvm.schedules.matrix import MatrixSchedule
@@ -93,8 +95,20 @@ def _matrix_space(size: Callable[[Program, Step], tuple[int, ...]]) -> Space:
     )
 
 
-# Strassen's form is chosen or not; its schedules are left to the model.
-STRASSEN = Space(StrassenSchedule, conv_problem, lambda family, p, target: (), conv_strassen.cost)
+STRASSEN = Space(
+    StrassenSchedule,
+    conv_problem,
+    lambda family, p, target: conv_strassen.candidates(p, target),
+    conv_strassen.cost,
+)
+SPLIT = Space(
+    SplitSchedule,
+    conv_problem,
+    lambda family, p, target: (
+        s for s in conv_split.candidates(p, target) if not cast(ConvSplit, family).whole or conv_split.is_whole(p, s)
+    ),
+    conv_split.predict,
+)
 
 SPACES: Mapping[str, Space] = {
     ConvDirect.name: Space(
@@ -121,6 +135,8 @@ SPACES: Mapping[str, Space] = {
         lambda family, p, target: (s for s in conv_direct.candidates(p, target) if s.order == "oc"),
         conv_direct.predict,
     ),
+    ConvSplit.name: SPLIT,
+    ConvSplitAverage.name: SPLIT,
     ConvStrassen.name: STRASSEN,
     ConvStrassenAverage.name: STRASSEN,
     ConvWinograd.name: Space(

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
 
 from sqzc.backends.llvm.emit import Emitter, Val
 from sqzc.backends.llvm.epilogue import finish_vector
-from sqzc.backends.llvm.family import Args
+from sqzc.backends.llvm.error_bounds import BUDGET
+from sqzc.backends.llvm.family import Args, given
 from sqzc.backends.llvm.kernels.conv_direct import ConvDirect
 from sqzc.backends.llvm.kernels.conv_pool import ConvGlobalAverage, tree_sum
 from sqzc.backends.llvm.kernels.strassen_tile import StrassenTile, emit_left_operand, left_signs, pack_parts
@@ -29,9 +30,11 @@ from sqzc.backends.llvm.schedules.conv_strassen import (
     scratch_layout,
 )
 from sqzc.backends.llvm.selecting import expected_problem
+from sqzc.backends.llvm.strassen_error import strassen_error
 from sqzc.backends.llvm.strassen_math import PRODUCTS, Action, Multiply, Ready, Sum, part_indices, phases
 from sqzc.ir.constant import Array
 from sqzc.ir.graph import Graph, Node
+from sqzc.ir.ops.nn import Conv2d
 from sqzc.plan.library import Finished, Selection
 from sqzc.plan.program import Program, Step
 from sqzc.target import Target
@@ -48,20 +51,44 @@ def pays(p: ConvProblem, target: Target) -> bool:
     return found[1] < (1 - LEAST_GAIN) * predict_direct(p, choose_direct(p, target), target)
 
 
+@dataclass(frozen=True)
 class ConvStrassen:
-    """A 1 x 1 convolution whose input channels and pixels divide into halves."""
+    """A 1 x 1 convolution whose input channels and pixels divide into halves.
+
+    `always` takes every convolution that it can compute, not only those where it is predicted to be faster than the
+    direct form. Weights whose error would break the budget are left to that.
+    """
+
+    always: bool = False
 
     name: ClassVar[str] = "conv2d.strassen"
     shares_code: ClassVar[bool] = True
 
     def select(self, graph: Graph, node: Node, target: Target) -> Selection | None:
         selection = ConvDirect().select(graph, node, target)
-        if selection is None or len(selection.reads) > 1 or not pays(expected_problem(node, target), target):
+        if selection is None or len(selection.reads) > 1 or not self.takes(node, target):
             return None
         return replace(selection, kernel=self.name)
 
+    def takes(self, node: Node, target: Target) -> bool:
+        """Whether it can run a node, should, and keeps the error in its budget."""
+        return self.wanted(node, target) and error_of(node, target) <= BUDGET
+
+    def wanted(self, node: Node, target: Target) -> bool:
+        """Whether it can run a node and should."""
+        p = expected_problem(node, target)
+        return choose(p, target) is not None if self.always else pays(p, target)
+
+    def refusal(self, node: Node, target: Target) -> str:
+        """The error that is too large, where nothing else stands in the way."""
+        if not isinstance(node.op, Conv2d) or ConvDirect().select(Graph(), node, target) is None:
+            return ""
+        if len(node.inputs) > 3 or not self.wanted(node, target) or error_of(node, target) <= BUDGET:
+            return ""
+        return f"{error_of(node, target):.1e}"
+
     def finish(self, program: Program, step: Step, arrays: Mapping[str, Array], target: Target) -> Finished:
-        return finish(conv_problem(program, step), arrays, target)
+        return finish(conv_problem(program, step), step, arrays, target)
 
     def items(self, program: Program, step: Step) -> int:
         return items(conv_problem(program, step), step)
@@ -74,6 +101,7 @@ class ConvStrassen:
         prepare(e, conv_problem(program, step), step, constants, prepared)
 
 
+@dataclass(frozen=True)
 class ConvStrassenAverage(ConvStrassen):
     """A 1 x 1 convolution of which only the average over all pixels is wanted."""
 
@@ -82,9 +110,13 @@ class ConvStrassenAverage(ConvStrassen):
 
     def select(self, graph: Graph, node: Node, target: Target) -> Selection | None:
         selection = ConvGlobalAverage().select(graph, node, target)
-        if selection is None or not pays(expected_problem(node, target), target):
+        if selection is None or not self.takes(node, target):
             return None
         return replace(selection, kernel=self.name)
+
+    def refusal(self, node: Node, target: Target) -> str:
+        """Nothing: the form without an average is asked next, and says it."""
+        return ""
 
     def emit(self, e: Emitter, program: Program, step: Step, args: Args) -> None:
         p = conv_problem(program, step)
@@ -92,11 +124,20 @@ class ConvStrassenAverage(ConvStrassen):
         _Average(e, p, StrassenSchedule.from_fields(step.schedule), args, pool).emit()
 
 
-def finish(p: ConvProblem, arrays: Mapping[str, Array], target: Target) -> Finished:
-    """Schedule, packed parts, bias, the signs of parts in left operands, and memory."""
-    found = choose(p, target)
+def error_of(node: Node, target: Target) -> float:
+    """The error of the levels that are predicted to be fastest, as a share of the results."""
+    found = choose(expected_problem(node, target), target)
     assert found is not None
-    s = found[0]
+    return strassen_error(node.inputs[1].data, found[0].levels, target.vector_lanes)
+
+
+def finish(p: ConvProblem, step: Step, arrays: Mapping[str, Array], target: Target) -> Finished:
+    """Schedule, packed parts, bias, the signs of parts in left operands, and memory."""
+    s = given(step, StrassenSchedule)
+    if s is None:
+        found = choose(p, target)
+        assert found is not None
+        s = found[0]
     rows = 2**s.levels * part_of(p, s.levels).oc
     bias = pack_bias(arrays.get("b"), p.oc, p.y_block)
     packed = {

@@ -19,7 +19,12 @@ INSTALL = "python -m venv peers && peers/bin/pip install onnxruntime openvino"
 """How to get an interpreter with all of them, for --peer-python peers/bin/python."""
 
 # oneDNN's words for what a target may use.
-_ONEDNN_ISA = {"x86-64-v2": "SSE41", "x86-64-v3": "AVX2", "x86-64-v4": "AVX512_CORE"}
+_ONEDNN_ISA = {
+    "x86-64-v2": "SSE41",
+    "x86-64-v3": "AVX2",
+    "x86-64-v4": "AVX512_CORE",
+    "x86-64-v4-amx": "AVX512_CORE_AMX",
+}
 
 _ASK = """
 import importlib.metadata, json, sys
