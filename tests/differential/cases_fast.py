@@ -11,6 +11,7 @@ from differential.forcing import always_strassen, force, prefer
 
 from sqzc.backends.llvm.kernels.conv_direct import ConvDirect
 from sqzc.backends.llvm.kernels.conv_pool import ConvGlobalAverage, ConvMaxPool
+from sqzc.backends.llvm.kernels.conv_split import ConvSplit, ConvSplitAverage
 from sqzc.backends.llvm.kernels.conv_strassen import ConvStrassen, ConvStrassenAverage
 from sqzc.backends.llvm.kernels.conv_winograd import ConvWinograd
 from sqzc.backends.llvm.schedules.conv_direct import DirectSchedule
@@ -19,6 +20,7 @@ from sqzc.backends.llvm.schedules.conv_winograd import WinogradSchedule
 from sqzc.ir import TensorType
 from sqzc.ir.ops.nn import AvgPool2d, MaxPool2d, Rounding, Softmax
 from sqzc.ir.types import f32
+from sqzc.target import Target
 
 POOL = MaxPool2d(kernel=(3, 3), stride=(2, 2), pads=SAME, rounding=Rounding.CEIL)
 FAMILIES = {
@@ -30,12 +32,14 @@ FAMILIES = {
         ConvGlobalAverage(),
         ConvStrassen(),
         ConvStrassenAverage(),
+        ConvSplit(always=True),
+        ConvSplitAverage(always=True),
     )
 }
 
 
-def cases(lanes: int) -> dict[str, tuple[Case, Any]]:
-    """A case for each family, and a schedule that gives it many items where it would choose few."""
+def cases(lanes: int, tile_products: bool) -> dict[str, tuple[Case, Any]]:
+    """A case for each family that a target has, and a schedule that gives it many items where it would choose few."""
     big = 3 * lanes + 1
 
     def blocked(kernel: str, ic: int, size: tuple[int, int], k: int, n: int = 2, **rest: Any) -> Case:
@@ -46,7 +50,12 @@ def cases(lanes: int) -> dict[str, tuple[Case, Any]]:
     average = (AvgPool2d(kernel=(4, 6)),)
     image: tuple[TensorType, ...] = (f32(2, big, 7, 9),)
     mean = AvgPool2d(kernel=(3, 3), stride=(2, 2), pads=SAME)
+    parts: dict[str, tuple[Case, Any]] = {
+        "parts": (blocked("conv2d.split", 3 * lanes, (7, 9), 1, **residual), None),
+        "parts and average": (blocked("conv2d.split+avg_pool2d", 3 * lanes, (4, 6), 1, then=average), None),
+    }
     return {
+        **(parts if tile_products else {}),
         "direct by channels": (
             blocked("conv2d.direct", lanes, (5, 7), 3, pads=SAME), DirectSchedule(2, 2, 3, 0, "oc", 0)
         ),
@@ -82,6 +91,17 @@ def cases(lanes: int) -> dict[str, tuple[Case, Any]]:
         ),
         "softmax": (Case("softmax.rows", (Softmax(axes=(1,)),), (f32(5, 3 * lanes + 1),)), None),
     }  # fmt: skip
+
+
+NAMES = tuple(cases(4, True))
+
+
+def case_for(name: str, target: Target) -> tuple[Case, Any]:
+    """The case of this name, skipping the test where the target has no such kernel."""
+    offered = cases(target.vector_lanes, target.tile_products)
+    if name not in offered:
+        pytest.skip(f"{target.name} has no such kernel")
+    return offered[name]
 
 
 def prepare(patch: pytest.MonkeyPatch, item: Case, schedule: Any) -> None:

@@ -16,7 +16,7 @@ from differential.cases_fast import cases, prepare
 from differential.compiling import FILL
 from differential.stepwise import Memory, Stepwise
 
-from sqzc.target import resolve
+from sqzc.target import resolve, runs_here
 
 _NO_ACCESS, _READ_WRITE, _PRIVATE_ANONYMOUS = 0, 3, 0x22
 
@@ -55,7 +55,8 @@ class Fence:
 def main(target_name: str) -> None:
     """Runs all cases of the fast kernels, with and without prepared memory."""
     target, fence = resolve(target_name), Fence()
-    for name, (item, schedule) in cases(target.vector_lanes).items():
+    assert runs_here(target), target_name
+    for name, (item, schedule) in cases(target.vector_lanes, target.tile_products).items():
         with pytest.MonkeyPatch.context() as patch:
             prepare(patch, item, schedule)
             print(f"{target_name}: {name}", flush=True)

@@ -1,0 +1,184 @@
+"""Convolutions in parts of bfloat16: every shape of sums, odd numbers of blocks, borders, residuals, averages."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+import pytest
+from differential.case import Case, build, expected, feeds, operands
+from differential.cases_conv import RELU, SIGMOID, conv
+from differential.checking import assert_close, target_or_skip
+from differential.compiling import Compiled
+from differential.forcing import prefer
+
+from sqzc.backends.llvm.kernels import conv_split
+from sqzc.backends.llvm.kernels.conv_split import ConvSplit, ConvSplitAverage
+from sqzc.backends.llvm.library import Library
+from sqzc.backends.llvm.problems import ConvProblem, conv_problem
+from sqzc.backends.llvm.schedules.conv_split import SplitSchedule, applies, candidates, choose, tiles_of
+from sqzc.backends.reference import evaluate
+from sqzc.ir import Graph
+from sqzc.ir.constant import Constant
+from sqzc.ir.ops.activation import NONE, Activation
+from sqzc.ir.ops.nn import AvgPool2d, Conv2d
+from sqzc.ir.ops.shape import Relayout
+from sqzc.ir.types import PLAIN, Layout, f32
+from sqzc.plan.lower import lower
+from sqzc.target import TARGETS, Target
+
+LANES = 16
+
+
+@pytest.fixture
+def target(monkeypatch: pytest.MonkeyPatch) -> Target:
+    """The target with tile products, on which they run wherever they can."""
+    found = target_or_skip("x86-64-v4-amx")
+    prefer(monkeypatch, ConvSplitAverage(), ConvSplit())
+    monkeypatch.setattr(conv_split, "pays", lambda p, target, whole: True)
+    return found
+
+
+def case(
+    ic: int, oc: int, size: tuple[int, int], n: int, act: Activation, *, average: bool = False, **more: Any
+) -> Case:
+    """A 1 x 1 convolution of channel-blocked images."""
+    then = (AvgPool2d(kernel=size),) if average else ()
+    kernel = "conv2d.split+avg_pool2d" if average else "conv2d.split"
+    return conv(kernel, (n, ic, *size), (oc, ic, 1, 1), layout="blocked", act=act, then=then, **more)
+
+
+SHAPES: dict[str, tuple[int, int, tuple[int, int], int, Activation]] = {
+    # input channels, output channels, size, images, activation
+    "one of everything": (1, 1, (1, 1), 1, NONE),
+    "a pixel": (40, 70, (1, 1), 2, RELU),
+    "one block": (16, 16, (4, 4), 1, NONE),
+    "an odd block": (48, 33, (3, 5), 2, SIGMOID),
+    "one pixel more than a tile": (32, 40, (1, 17), 1, RELU),
+    "three tiles": (64, 48, (6, 8), 1, NONE),
+    "five tiles and a rest": (80, 100, (9, 9), 3, SIGMOID),
+    "many channels": (520, 64, (7, 7), 1, RELU),
+}
+
+
+def check(item: Case, target: Target) -> bytes:
+    """The bits of the answer, within the tolerance of plain sums; threads and prepared memory must not change them."""
+    compiled = Compiled(build(item, target), target)
+    assert item.kernel in {step.kernel for step in compiled.program.steps}
+    inputs, what = feeds(item), f"{item.name} [{target.name}]"
+    results = compiled(inputs)
+    for name, want in expected(item).items():
+        assert_close(results[name], want, item.length, what)
+    bits = results["y0"].tobytes()
+    assert compiled(inputs, threads=3)["y0"].tobytes() == bits, f"{what}: three threads"
+    ready = compiled.prepared()
+    assert ready.size > 0
+    assert compiled(inputs, prepared=ready)["y0"].tobytes() == bits, f"{what}: prepared memory"
+    assert compiled(inputs, threads=2, prepared=ready)["y0"].tobytes() == bits, f"{what}: prepared, two threads"
+    return bits
+
+
+@pytest.mark.parametrize("average", [False, True], ids=["stored", "averaged"])
+@pytest.mark.parametrize("name", SHAPES)
+def test_every_shape(name: str, average: bool, target: Target) -> None:
+    check(case(*SHAPES[name], average=average), target)
+
+
+def test_a_residual(target: Target) -> None:
+    check(case(48, 40, (5, 7), 2, RELU, residual=True, constant=frozenset({1, 2})), target)
+
+
+@pytest.mark.parametrize("average", [False, True], ids=["stored", "averaged"])
+def test_every_schedule(target: Target, average: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    item = case(136, 104, (7, 11), 2, SIGMOID, average=average)
+    program = Compiled(build(item, target), target).program
+    (step,) = [step for step in program.steps if step.kernel == item.kernel]
+    p = conv_problem(program, step)
+    every = set(candidates(p, target))
+    shapes = {(s.px_tiles, s.oc_tiles) for s in every}
+    assert shapes == {(2, 2), (3, 1), (1, 3), (2, 1), (1, 2), (1, 1)}
+    chosen = [next(s for s in sorted(every, key=str) if (s.px_tiles, s.oc_tiles) == shape) for shape in shapes]
+    tiles = tiles_of(p, 13)
+    chosen += [SplitSchedule(2, 2, 13, chunks, span) for chunks in (1, 2, 5) for span in (1, 3, tiles)]
+    # Sums are added to in the same order, whether they go to memory in between or not.
+    seen = set()
+    for s in chosen:
+        s.check(p, target)
+        whole = dataclasses.replace(s, span=tiles_of(p, s.rows)) if average else s
+        monkeypatch.setattr(conv_split, "choose", lambda p, target, whole, s=whole: s)
+        seen.add(check(item, target))
+    assert len(seen) == 1
+
+
+def test_rows_apart(target: Target) -> None:
+    # A 3 x 3 convolution gives the image that both read a border; the second result is a slice between other channels.
+    rng = np.random.default_rng(0)
+    graph, blocks = Graph("apart"), Layout(LANES)
+    shape = (2, 2 * LANES, 6, 10)
+    x = graph.add_input("x", f32(*shape))
+    image: Any = graph.insert(Relayout(), [x], types=[x.type.with_layout(blocks)]).output
+    for k in (3, 1):
+        w = graph.add_constant(Constant(f"w{k}", rng.standard_normal((3 * LANES, shape[1], k, k), np.float32)))
+        op = Conv2d(pads=(k // 2,) * 4, act=RELU)
+        (type_,) = op.result_types([image.type, w.type])
+        y = graph.insert(op, [image, w], types=[type_.with_layout(blocks)]).output
+        graph.add_output(f"y{k}", graph.insert(Relayout(), [y], types=[type_.with_layout(PLAIN)]).output)
+    compiled = Compiled(graph, target)
+    (step,) = [step for step in compiled.program.steps if step.kernel == "conv2d.split"]
+    assert conv_problem(compiled.program, step).x.row == (10 + 2) * LANES
+    data = {"x": rng.standard_normal(shape, np.float32)}
+    want = evaluate(graph, data, dtype="float64")
+    results = compiled(data, prepared=compiled.prepared(), threads=2)
+    assert_close(results["y1"], want["y1"], 2 * LANES, "y1")
+
+
+def test_numbers_of_all_sizes(target: Target) -> None:
+    # Products of parts span far more than eight bits; what matters of them must all be there.
+    rng = np.random.default_rng(1)
+    item = case(64, 32, (4, 8), 1, NONE, bias=False)
+    _, w = operands(item)
+    (name,) = inputs = feeds(item)
+    x = (inputs[name] * 2.0 ** rng.integers(-12, 12, inputs[name].shape)).astype(np.float32)
+    got = Compiled(build(item, target), target)({name: x})["y0"]
+    both = [(x.astype(np.float64), w.astype(np.float64)), (np.abs(x, dtype=np.float64), np.abs(w, dtype=np.float64))]
+    want, size = (np.einsum("nihw,oi->nohw", image, filters[:, :, 0, 0]) for image, filters in both)
+    error = np.abs(got - want) / size
+    # As much as a sum of 64 float32 products may lose; one bfloat16 product alone loses 2^-9, two parts 2^-17.
+    assert 0 < error.max() < 2.0**-20
+    assert float(np.sqrt(np.mean(error**2))) < 2.0**-24
+
+
+def test_not_a_number_and_zeros(target: Target) -> None:
+    item = case(32, 16, (2, 8), 1, NONE)
+    compiled, inputs = Compiled(build(item, target), target), feeds(item)
+    (name,) = inputs
+    inputs[name] = np.zeros_like(inputs[name])
+    bias = compiled(inputs)["y0"]
+    inputs[name][0, 3, 1, 2] = np.nan
+    results = compiled(inputs)["y0"]
+    assert np.isnan(results[0, :, 1, 2]).all()
+    results[0, :, 1, 2] = bias[0, :, 1, 2]
+    np.testing.assert_array_equal(results, bias)
+
+
+def test_no_other_target_has_it() -> None:
+    p = conv_problem_for(TARGETS["x86-64-v4-amx"])
+    assert [target.name for target in TARGETS.values() if applies(p, target)] == ["x86-64-v4-amx"]
+
+
+def conv_problem_for(target: Target) -> ConvProblem:
+    """A problem that tiles can compute."""
+    program = lower(build(case(32, 32, (4, 4), 1, NONE), target), Library(target))
+    return next(conv_problem(program, step) for step in program.steps if step.kernel.startswith("conv2d"))
+
+
+def test_it_pays_for_many_channels_and_pixels_only(target: Target, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    program = Compiled(build(case(512, 512, (14, 14), 1, NONE), target), target).program
+    assert "conv2d.split" in {step.kernel for step in program.steps}
+    program = Compiled(build(case(8, 8, (2, 2), 1, NONE), target), target).program
+    (step,) = [step for step in program.steps if step.kernel.startswith("conv2d")]
+    p = conv_problem(program, step)
+    assert applies(p, target)
+    assert choose(p, target) is not None
