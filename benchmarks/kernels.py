@@ -2,7 +2,11 @@
 
 Time and limits are those of `sqzc profile`. What is added here is the arithmetic that a kernel really does: Winograd's
 and Strassen's forms are counted in their own multiply-adds and sums, each sum as one instruction of the same ports, so
-that they cannot look better than the machine by doing less than the operator asks for.
+that they cannot look better than the machine by doing less than the operator asks for. Convolutions in parts of
+bfloat16 are counted in products of tiles, against the peak of those.
+
+The limit of multiply-adds is that of code which takes its operands from the first-level cache, as kernels must, for
+longer than a clock that was raised for a moment lasts; the higher peak between registers is printed beside it.
 
     python benchmarks/kernels.py squeezenet1.1 --json benchmarks/results/kernels.json
 """
@@ -20,7 +24,7 @@ import click
 
 import sqzc
 from sqzc.backends.llvm.problems import ConvProblem, conv_problem
-from sqzc.backends.llvm.schedules import conv_strassen, conv_winograd
+from sqzc.backends.llvm.schedules import conv_split, conv_strassen, conv_winograd
 from sqzc.backends.llvm.strassen_math import PRODUCTS, Sum, recombination
 from sqzc.backends.llvm.winograd_math import FORMS
 from sqzc.cli.console import show_table
@@ -99,6 +103,12 @@ def strassen_flops(p: ConvProblem, s: conv_strassen.StrassenSchedule) -> int:
     return 2 * p.n * (products + inner + made * part.oc * part.ow)
 
 
+def split_flops(p: ConvProblem, s: conv_split.SplitSchedule) -> int:
+    """Of six products for every pair of tiles, those included that hang over an edge."""
+    tiles = conv_split.tiles_of(p, s.rows) * s.rows * conv_split.groups_of(p, s) * s.oc_tiles * p.y_block
+    return 2 * p.n * tiles * conv_split.chunks_of(p) * 2 * p.lanes * len(conv_split.TERMS)
+
+
 def done_flops(program: Program, step: Step) -> int:
     """The arithmetic of a step in multiply-adds of two FLOPs; any other vector instruction counts as one of them.
 
@@ -109,9 +119,16 @@ def done_flops(program: Program, step: Step) -> int:
     p = conv_problem(program, step)
     if "winograd" in step.kernel:
         return winograd_flops(p, conv_winograd.WinogradSchedule.from_fields(step.schedule))
+    if in_parts(step):
+        return split_flops(p, conv_split.SplitSchedule.from_fields(step.schedule))
     if "strassen" in step.kernel:
         return strassen_flops(p, conv_strassen.StrassenSchedule.from_fields(step.schedule))
     return conv_flops(p)
+
+
+def in_parts(step: Step) -> bool:
+    """Whether tile units do a step's arithmetic."""
+    return "split" in step.kernel
 
 
 def moved_bytes(program: Program, step: Step) -> int:
@@ -125,21 +142,22 @@ def judge(program: Program, profile: Profile) -> list[Kernel]:
     kernels = []
     for row, step in zip(profile.rows, program.steps, strict=True):
         done, size = done_flops(program, step), moved_bytes(program, step)
-        least, bound = least_seconds(done, size, profile.machine)
+        least, bound = least_seconds(done, size, profile.machine, in_parts(step))
         kernels.append(Kernel(row.layer, row.kernel, row.schedule, row.seconds, row.flops, done, size, least, bound))
     return kernels
 
 
-def least_seconds(done: int, size: int, machine: Machine) -> tuple[float, str]:
+def least_seconds(done: int, size: int, machine: Machine, tiles: bool = False) -> tuple[float, str]:
     """The roofline: the time for the arithmetic at the peak, or for the bytes from the nearest level with room."""
     level = machine.level_for(size)
-    arithmetic, moving = done / machine.peak_flops, size / level.bytes_per_second
-    return (arithmetic, "FMA") if arithmetic >= moving else (moving, level.level)
+    peak, unit = (machine.tile_flops, "tiles") if tiles else (machine.fed_flops, "FMA")
+    arithmetic, moving = done / (peak or machine.peak_flops), size / level.bytes_per_second
+    return (arithmetic, unit) if arithmetic >= moving else (moving, level.level)
 
 
 def record_of(profile: Profile, kernels: list[Kernel], load: dict[str, Any], peak_after: float) -> dict[str, Any]:
     """Ready for JSON. `peak_after` is the peak measured again when all was done."""
-    done, spent = sum(k.done for k in kernels), sum(k.seconds for k in kernels)
+    spent = sum(k.seconds for k in kernels)
     judged = [k.seconds >= LEAST_PART * spent for k in kernels]
     peak = profile.machine.peak_flops
     warnings = [busy_warning(load)]
@@ -158,7 +176,6 @@ def record_of(profile: Profile, kernels: list[Kernel], load: dict[str, Any], pea
         "total_seconds": profile.total,
         "plain_seconds": profile.plain_total,
         "kernel_seconds": spent,
-        "peak_share": done / spent / profile.machine.peak_flops if spent else None,
         "least_seconds": sum(k.least for k in kernels),
         "bar": BAR,
         "below": sum(yes and k.share < BAR for k, yes in zip(kernels, judged, strict=True)),
@@ -181,10 +198,21 @@ def show(record: dict[str, Any]) -> None:
     ]
     title = f"{record['model']}, {record['threads']} thread(s): {1e3 * record['total_seconds']:.3f} ms with probes"
     show_table(["layer", "kernel", ">us", ">GFLOP/s done", "bound", ">of the roofline"], rows, title=title)
-    peak = record["machine"]["limits"]["peak_flops"] / 1e9
-    click.echo(f"peak {peak:.1f} GFLOP/s; all kernels at their limits: {1e3 * record['least_seconds']:.3f} ms")
+    click.echo(
+        f"{peaks(record['machine']['limits'])}; all kernels at their limits: {1e3 * record['least_seconds']:.3f} ms"
+    )
     judged = sum(k["judged"] for k in record["kernels"])
     click.echo(f"{record['below']} of {judged} kernels below {BAR:.0%}; in brackets: too short to be judged")
+
+
+def peaks(limits: dict[str, Any]) -> str:
+    """The limits of arithmetic in words."""
+    words = [f"peak {limits['peak_flops'] / 1e9:.1f} GFLOP/s between registers"]
+    if limits.get("fed_flops"):
+        words.append(f"{limits['fed_flops'] / 1e9:.1f} from the first-level cache")
+    if limits.get("tile_flops"):
+        words.append(f"{limits['tile_flops'] / 1e9:.1f} of bfloat16 tiles")
+    return ", ".join(words)
 
 
 def mark(kernel: dict[str, Any]) -> str:

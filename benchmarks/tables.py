@@ -118,7 +118,11 @@ def kernels_table(record: Record) -> str:
             start = [kernel["layer"], kernel["kernel"], kernel["schedule"], f"{1e6 * kernel['seconds']:.1f}"]
             rows.append([*start, f"{speed:.1f}", kernel["bound"], mark])
     limits = record["machine"]["limits"]
-    peak = f"Peak {limits['peak_flops'] / 1e9:.1f} GFLOP/s"
+    peak = f"Peak {limits['peak_flops'] / 1e9:.1f} GFLOP/s between registers"
+    if limits.get("fed_flops"):
+        peak += f", {limits['fed_flops'] / 1e9:.1f} from the first-level cache, which is the limit here"
+    if limits.get("tile_flops"):
+        peak += f", {limits['tile_flops'] / 1e9:.1f} of bfloat16 tiles"
     levels = ", ".join(f"{b['level']} {b['bytes_per_second'] / 1e9:.0f} GB/s" for b in limits["bandwidths"])
     head = f"{peak}; reading from {levels}. All kernels {1e3 * record['kernel_seconds']:.3f} ms, at their limits "
     head += f"{1e3 * record['least_seconds']:.3f} ms. In bold: below {record['bar']:.0%}.\n\n"

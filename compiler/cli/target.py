@@ -84,6 +84,10 @@ def measured_lines(machine: Machine | None) -> list[str]:
         return ["it does not run here, so nothing was measured"]
     threads = f"{machine.threads} thread{'s' if machine.threads > 1 else ''}"
     lines = [f"{'peak':20} {machine.peak_flops / 1e9:.1f} GFLOP/s, {threads}"]
+    if machine.fed_flops is not None:
+        lines.append(f"{'fed from L1':20} {machine.fed_flops / 1e9:.1f} GFLOP/s, over milliseconds")
+    if machine.tile_flops is not None:
+        lines.append(f"{'products of tiles':20} {machine.tile_flops / 1e9:.1f} GFLOP/s in bfloat16")
     for entry in machine.bandwidths:
         lines.append(
             f"{'read from ' + entry.level:20} {entry.bytes_per_second / 1e9:.1f} GB/s, {size_text(entry.bytes)}"

@@ -1,11 +1,12 @@
-"""What this machine can do at most: its peak of multiply-adds, and how fast it reads from each level of memory.
+"""What this machine can do at most: its peaks of multiply-adds, and how fast it reads from each level of memory.
 
-Both are measured by code that our own generator makes for the target, so that they are what our kernels could reach.
+All are measured by code that our own generator makes for the target, so that they are what our kernels could reach.
 """
 
 from __future__ import annotations
 
 import ctypes
+import itertools
 import statistics
 import threading
 import time
@@ -19,12 +20,21 @@ import numpy as np
 import numpy.typing as npt
 from llvmlite import ir
 
-from sqzc.backends.llvm.emit import I64, PTR, VOID, Emitter, Val
+from sqzc.backends.llvm.emit import I64, PTR, VOID, Emitter, Val, f32_const
 from sqzc.backends.llvm.jit import LoadedCode, load_in_process
+from sqzc.backends.llvm.kernels.conv_split import TileUnit, tile_shapes
 from sqzc.backends.llvm.objects import compile_module
+from sqzc.backends.llvm.schedules.conv_direct import registers
+from sqzc.backends.llvm.schedules.conv_split import SplitSchedule
 from sqzc.target import Target
 
-PEAK, STREAM = "sqz_peak", "sqz_stream"
+PEAK, FED, TILES, STREAM = "sqz_peak", "sqz_fed", "sqz_tiles", "sqz_stream"
+
+FED_TILES = ((2, 14), (3, 9), (4, 6), (2, 6), (3, 4), (2, 4), (1, 8))
+"""Register tiles, vectors x pixels, to feed multiply-adds from memory; those that fit a target are tried."""
+
+_FED_CHANNELS = 64
+"""Input channels of such a tile: weights and pixels together stay in the first-level cache."""
 
 _UNROLL = 4
 _STREAM_VECTORS = 8
@@ -50,13 +60,20 @@ class Bandwidth:
 
 @dataclass(frozen=True)
 class Machine:
-    """The limits of one target with so many threads. `bandwidths` go from the nearest memory to the farthest."""
+    """The limits of one target with so many threads. `bandwidths` go from the nearest memory to the farthest.
+
+    `peak_flops` is of multiply-adds between registers in short runs. `fed_flops` is of those whose operands come from
+    the first-level cache as a convolution's do, over many milliseconds: less where loads share ports or power with
+    them; None where it was not measured. `tile_flops` is of bfloat16 products of tile registers, where there are any.
+    """
 
     target: Target
     threads: int
     peak_flops: float
     bandwidths: tuple[Bandwidth, ...]
     last_cache_bytes: int | None
+    fed_flops: float | None = None
+    tile_flops: float | None = None
 
     @property
     def memory_bandwidth(self) -> float:
@@ -83,6 +100,8 @@ class Machine:
             "target": self.target.name,
             "threads": self.threads,
             "peak_flops": self.peak_flops,
+            "fed_flops": self.fed_flops,
+            "tile_flops": self.tile_flops,
             "bandwidths": [asdict(entry) for entry in self.bandwidths],
             "clock": self.clock,
             "last_cache_bytes": self.last_cache_bytes,
@@ -100,11 +119,13 @@ def measure(target: Target, threads: int = 1, *, memory_bytes: int = _MEMORY_BYT
     with ThreadPoolExecutor(threads) as pool:
         together = Together(pool, threads)
         peak = _measure_peak(code, target, together)
+        fed = max(_measure_fed(code, target, tile, together) for tile in fed_tiles(target))
+        tiles = _measure_tiles(code, together) if target.tile_products else None
         bandwidths = [
             Bandwidth(level, size * threads, _measure_stream(code, target, size, together), holds)
             for level, size, holds in _levels(target, threads, last, memory_bytes)
         ]
-    return Machine(target, threads, peak, tuple(bandwidths), last)
+    return Machine(target, threads, peak, tuple(bandwidths), last, fed, tiles)
 
 
 def measure_clock(target: Target) -> float:
@@ -179,6 +200,48 @@ def _measure_peak(code: LoadedCode, target: Target, together: Together) -> float
     return together.best(work, 60)
 
 
+def fed_tiles(target: Target) -> list[tuple[int, int]]:
+    """Those of FED_TILES that fit the registers."""
+    return [tile for tile in FED_TILES if registers(*tile, target) <= target.vector_registers]
+
+
+def _measure_fed(code: LoadedCode, target: Target, tile: tuple[int, int], together: Together) -> float:
+    """The median of runs of some milliseconds: what lasts, after power and clock have settled."""
+    function = ctypes.CFUNCTYPE(None, ctypes.c_int64, ctypes.c_void_p)(code.addresses[_fed_name(tile)])
+    vectors, pixels = tile
+    data = [_aligned(fed_bytes(tile, target)) for _ in range(together.threads)]
+    for memory in data:
+        # Ordinary numbers: those of zeros would take less power.
+        memory.view(np.float32)[:] = np.random.default_rng(0).uniform(-1.0, 1.0, memory.size // 4)
+    loops = max(1, 8_000_000 // (vectors * pixels * _FED_CHANNELS))
+
+    def work(thread: int) -> float:
+        function(loops, data[thread].ctypes.data)
+        return 2.0 * loops * _FED_CHANNELS * vectors * pixels * target.vector_lanes
+
+    return statistics.median(together.rate(work) for _ in range(12))
+
+
+def _measure_tiles(code: LoadedCode, together: Together) -> float:
+    function = ctypes.CFUNCTYPE(None, ctypes.c_int64, ctypes.c_void_p)(code.addresses[TILES])
+    data = [_aligned(_TILE_BYTES) for _ in range(together.threads)]
+    for memory in data:
+        memory[:64] = tile_shapes(_TILES).view(np.uint8)
+    loops = 40_000
+
+    def work(thread: int) -> float:
+        function(loops, data[thread].ctypes.data)
+        return 2.0 * loops * _TILES.px_tiles * _TILES.oc_tiles * 16 * 16 * 32
+
+    return together.best(work, 12)
+
+
+_TILES = SplitSchedule(2, 2, 16, 1, 1)
+"""Registers as the kernels use them: four tiles of sums, two of each operand."""
+
+_TILE_BYTES = 64 + 4 * 1024
+
+
 def _measure_stream(code: LoadedCode, target: Target, size: int, together: Together) -> float:
     function = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p)(
         code.addresses[STREAM]
@@ -211,11 +274,21 @@ def _aligned(size: int) -> npt.NDArray[np.uint8]:
 def limits_module(target: Target) -> ir.Module:
     """`sqz_peak(loops, out)`: multiply-adds without dependences between them, loops * accumulators * 4 vectors of them.
 
+    `sqz_fed_VxP(loops, data)`: a register tile of V vectors x P pixels over 64 input channels, so many times; data are
+    the weights, [channel][vector], and the pixels, [pixel][channel].
+
+    `sqz_tiles(loops, data)`: four bfloat16 products of tile registers, so many times; data are the registers' shapes
+    and room for four tiles.
+
     `sqz_stream(data, blocks, passes, out)`: reads blocks of 8 vectors, one after the other, so many times.
     """
     module = ir.Module("sqzc")
     module.triple = target.triple
     _add_peak(module, target)
+    for tile in fed_tiles(target):
+        _add_fed(module, target, tile)
+    if target.tile_products:
+        _add_tiles(module, target)
     _add_stream(module, target)
     return module
 
@@ -245,6 +318,65 @@ def _add_peak(module: ir.Module, target: Target) -> None:
     sums = e.loop(e.i64(0), loops, 1, body, start)
     for index, value in enumerate(sums):
         e.store(value, out, index * target.vector_bytes)
+    e.b.ret_void()
+
+
+def _fed_name(tile: tuple[int, int]) -> str:
+    return f"{FED}_{tile[0]}x{tile[1]}"
+
+
+def fed_bytes(tile: tuple[int, int], target: Target) -> int:
+    """The weights and pixels of a tile."""
+    return _FED_CHANNELS * (tile[0] * target.vector_bytes + tile[1] * 4)
+
+
+def _add_fed(module: ir.Module, target: Target, tile: tuple[int, int]) -> None:
+    e, (loops, data) = _begin(module, _fed_name(tile), [I64, PTR], target)
+    vectors, pixels = tile
+    width, unrolled = vectors * target.vector_bytes, 16
+    image = e.at(data, _FED_CHANNELS * width)
+
+    def body(_: Val, sums: list[Val]) -> list[Val]:
+        def channels(c: Val, inner: list[Val]) -> list[Val]:
+            inner = list(inner)
+            w, x = e.at(data, e.mul_add(c, width)), e.at(image, e.mul_add(c, 4))
+            e.fence()
+            for lane in range(unrolled):
+                weights = [e.load(w, lane * width + k * target.vector_bytes) for k in range(vectors)]
+                for j in range(pixels):
+                    pixel = e.broadcast(x, 4 * (j * _FED_CHANNELS + lane))
+                    for k in range(vectors):
+                        at = j * vectors + k
+                        inner[at] = e.fma(weights[k], pixel, inner[at])
+            return inner
+
+        return e.loop(0, _FED_CHANNELS, unrolled, channels, sums)
+
+    sums = e.loop(e.i64(0), loops, 1, body, [e.splat(0.0)] * (vectors * pixels))
+    total = sums[0]
+    for value in sums[1:]:
+        total = e.b.fadd(total, value)
+    # Never true, as the numbers stay small: but the code generator does not know.
+    with e.when(e.b.fcmp_ordered("==", e.b.extract_element(total, ir.Constant(ir.IntType(32), 0)), f32_const(1e38))):
+        e.store(total, data)
+    e.b.ret_void()
+
+
+def _add_tiles(module: ir.Module, target: Target) -> None:
+    e, (loops, data) = _begin(module, TILES, [I64, PTR], target)
+    unit = TileUnit(e)
+    unit.configure(data)
+    for register in range(4):
+        unit.zero(register)
+        unit.load(4 + register, e.at(data, 64 + 1024 * register))
+
+    def body(_: Val, nothing: list[Val]) -> list[Val]:
+        for i, j in itertools.product(range(2), range(2)):
+            unit.multiply(2 * i + j, 4 + i, 6 + j)
+        return nothing
+
+    e.loop(e.i64(0), loops, 1, body)
+    unit.release()
     e.b.ret_void()
 
 

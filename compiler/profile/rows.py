@@ -11,12 +11,12 @@ from sqzc.plan.traffic import step_traffic
 from sqzc.profile.machine import Machine
 from sqzc.profile.probed import Timings
 
-FEWER = ("winograd", "strassen")
-"""Kernels whose name has one of these words do less arithmetic than the op they stand for."""
+FEWER = ("winograd", "strassen", "split")
+"""Kernels whose name has one of these words do less arithmetic than the op they stand for, or not on these units."""
 
 FEWER_NOTE = (
-    "* counted by the op's own rule; the kernel (Winograd, Strassen) does less arithmetic, "
-    "so that it can go beyond 100 % of the peak"
+    "* counted by the op's own rule; the kernel does less arithmetic (Winograd, Strassen) or does it on other units "
+    "(split), so that it can go beyond 100 % of the peak"
 )
 
 GAP_BAR = 0.03
