@@ -15,9 +15,9 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def plain(text: str) -> list[str]:
     """The lines with what depends on the machine left out: times, rounded digits and their places, the target."""
-    text = re.sub(r"x86-64-v\d", "TARGET", text)
+    text = re.sub(r"x86-64-v\d(-amx)?", "TARGET", text)
     text = re.sub(r"at \[[0-9, ]+\]", "at [...]", text)
-    text = re.sub(r"-?\d+\.\d+(e[-+]?\d+)?|\d+(\.\d+)? [kM]?B\b", "#", text)
+    text = re.sub(r"\d+(\.\d+)? [kM]?B\b|-?\d+\.\d+(e[-+]?\d+)?", "#", text)
     return [line.rstrip() for line in text.strip().splitlines() if line.strip()]
 
 
