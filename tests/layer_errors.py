@@ -35,6 +35,7 @@ from sqzc.target import Target, resolve
 
 Array = npt.NDArray[Any]
 DIRECT = "direct"
+INEXACT = ("strassen", "split")
 MEAN = (103.96, 116.78, 123.68)
 
 
@@ -68,11 +69,11 @@ def layer(x: Array, w: Array, target: Target) -> Graph:
 
 
 def library(form: str, target: Target) -> Library:
-    """The kernels for `direct`, `f2` or `f4`, or for Strassen's form where it pays (`auto`)."""
+    """The kernels for `direct`, `f2` or `f4`, or for Strassen's form or parts of bfloat16 where they pay (`auto`)."""
     if form != DIRECT:
         return Library(target, form)
     found = Library(target, "off")
-    found.order = tuple(family for family in found.order if "strassen" not in family.name)
+    found.order = tuple(family for family in found.order if not any(word in family.name for word in INEXACT))
     return found
 
 
@@ -97,7 +98,7 @@ def layers(graph: Graph, inputs: dict[str, Array]) -> Iterator[tuple[str, Array,
 
 
 def layer_table(graph: Graph, inputs: dict[str, Array], target: Target) -> Iterator[str]:
-    """One row for each layer that Winograd's or Strassen's form can run."""
+    """One row for each layer that Winograd's or Strassen's form, or parts of bfloat16, can run."""
     yield "| layer | form | estimate | rms | largest | direct: rms | largest |"
     yield "| --- | --- | ---: | ---: | ---: | ---: | ---: |"
     for name, x, w in layers(graph, inputs):
@@ -108,6 +109,8 @@ def layer_table(graph: Graph, inputs: dict[str, Array], target: Target) -> Itera
                 continue
             if w.shape[2] == 3:
                 words, estimate = f"F({form[1]},3)", winograd_error(w, int(form[1]))
+            elif "split" in found.kernel:
+                words, estimate = "bfloat16 parts", float("nan")
             else:
                 levels = int(step.schedule.get("levels", 1))
                 words, estimate = f"Strassen, {levels}", strassen_error(w, levels, target.vector_lanes)
