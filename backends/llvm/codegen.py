@@ -184,6 +184,8 @@ class NetCode:
         start, size = align(self.program.arena_bytes), align(self.program.scratch_bytes)
         self.scratch = self.e.at(self.arena, self.e.mul_add(self.thread, size, start))
         self.probes = Probes(self.e, self.sync, thread) if owner.probes else None
+        # Steps that some threads may still be at.
+        self.under_way: list[Step] = []
 
     def emit(self) -> None:
         """All steps in order."""
@@ -200,10 +202,14 @@ class NetCode:
         return self.owner.families[step.kernel].items(self.program, step)
 
     def step(self, index: int) -> None:
-        """Every thread takes its share of the items when all have finished the step before."""
-        b = self.e.b
-        if index:
+        """Every thread takes its share of the items, when all have finished the steps that this one must follow."""
+        b, step = self.e.b, self.program.steps[index]
+        # Probes time each step for itself.
+        apart = self.probes is not None and index > 0
+        if apart or any(self.program.must_follow(earlier, step) for earlier in self.under_way):
             self.wait_for_all()
+            self.under_way = []
+        self.under_way.append(step)
         if self.probes is not None:
             self.probes.store(index)
         items = self.e.i64(self.items(index))

@@ -196,6 +196,33 @@ class Program:
             return x.offset < y.offset + y.bytes and y.offset < x.offset + x.bytes
         return True
 
+    def may_touch(self, a: str, b: str) -> bool:
+        """Whether kernels on the two buffers may touch the same bytes; True when in doubt.
+
+        Beyond `shares_memory`: buffers that follow each other in one place of the arena, and vectors that the channels
+        of two slices have in common.
+        """
+        left, right = self.root(a)[0], self.root(b)[0]
+        if left is right:
+            return self.shares_memory(a, b) or not (self._fills_vectors(a) and self._fills_vectors(b))
+        if left.role is not Role.ARENA or right.role is not Role.ARENA:
+            return False
+        return left.offset < right.offset + right.bytes and right.offset < left.offset + left.bytes
+
+    def _fills_vectors(self, name: str) -> bool:
+        """Whether no vector of the buffer has channels of another slice of the same memory."""
+        for buffer in self._path(name)[1:]:
+            block = buffer.type.layout.block or 1
+            if self.is_slice(buffer.name) and (buffer.channel % block or buffer.type.shape[1] % block):
+                return False
+        return True
+
+    def must_follow(self, earlier: Step, later: Step) -> bool:
+        """Whether one step must be over before the other begins: one of them writes what the other touches."""
+        written = [(x, y) for x in earlier.writes for y in (*later.reads, *later.writes)]
+        read = [(x, y) for x in earlier.reads for y in later.writes]
+        return any(self.may_touch(x, y) for x, y in (*written, *read))
+
     def _path(self, name: str) -> list[Buffer]:
         """The buffer that owns the memory, then the views that lead to `name`."""
         path = [self.buffers[name]]
