@@ -24,7 +24,7 @@ import click
 
 import sqzc
 from sqzc.backends.llvm.problems import ConvProblem, conv_problem
-from sqzc.backends.llvm.schedules import conv_split, conv_strassen, conv_winograd
+from sqzc.backends.llvm.schedules import conv_split, conv_strassen, conv_winograd, conv_winograd_split
 from sqzc.backends.llvm.strassen_math import PRODUCTS, Sum, recombination
 from sqzc.backends.llvm.winograd_math import FORMS
 from sqzc.cli.console import show_table
@@ -109,6 +109,15 @@ def split_flops(p: ConvProblem, s: conv_split.SplitSchedule) -> int:
     return 2 * p.n * tiles * conv_split.chunks_of(p) * 2 * p.lanes * len(conv_split.TERMS)
 
 
+def winograd_split_flops(p: ConvProblem, s: conv_winograd_split.WinogradSplitSchedule) -> int:
+    """Of six products for every pair of tiles at every position; not of the transforms, which other units make."""
+    rows, columns = conv_winograd.grid(p, s.m)
+    image_tiles = -(-rows // s.band) * -(-s.band * columns // s.rows) * s.rows
+    channels = conv_winograd_split.groups_of(p, s) * s.oc_tiles * p.y_block
+    pairs = FORMS[s.m].size ** 2 * image_tiles * channels * conv_split.chunks_of(p) * 2 * p.lanes
+    return 2 * p.n * pairs * len(conv_split.TERMS)
+
+
 def done_flops(program: Program, step: Step) -> int:
     """The arithmetic of a step in multiply-adds of two FLOPs; any other vector instruction counts as one of them.
 
@@ -117,6 +126,8 @@ def done_flops(program: Program, step: Step) -> int:
     if not step.ops or not isinstance(step.ops[0], Conv2d) or "kh" not in step.facts:
         return 2 * step.flops
     p = conv_problem(program, step)
+    if "winograd_split" in step.kernel:
+        return winograd_split_flops(p, conv_winograd_split.WinogradSplitSchedule.from_fields(step.schedule))
     if "winograd" in step.kernel:
         return winograd_flops(p, conv_winograd.WinogradSchedule.from_fields(step.schedule))
     if in_parts(step):

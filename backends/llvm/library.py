@@ -12,6 +12,7 @@ from sqzc.backends.llvm.kernels.conv_pool import ConvGlobalAverage, ConvMaxPool
 from sqzc.backends.llvm.kernels.conv_split import ConvSplit, ConvSplitAverage
 from sqzc.backends.llvm.kernels.conv_strassen import ConvStrassen, ConvStrassenAverage
 from sqzc.backends.llvm.kernels.conv_winograd import ConvWinograd
+from sqzc.backends.llvm.kernels.conv_winograd_split import ConvWinogradSplit
 from sqzc.backends.llvm.kernels.copy import ClearBorder, CopyImage
 from sqzc.backends.llvm.kernels.pool import AvgPoolBlocked, MaxPoolBlocked
 from sqzc.backends.llvm.kernels.softmax import SoftmaxRows
@@ -34,6 +35,7 @@ WINOGRAD: Mapping[str, ConvWinograd | None] = {
 """Choices of `Library`: where it pays, never, or wherever it can be done in this form."""
 
 FAMILIES: tuple[Family, ...] = (
+    ConvWinogradSplit(),
     ConvWinograd(),
     ConvMaxPool(),
     ConvSplitAverage(),
@@ -57,7 +59,9 @@ class Library:
     def __init__(self, target: Target, winograd: str = "auto", tuning: Tuning = NO_TUNING) -> None:
         self.target, self.tuning = target, tuning
         chosen = WINOGRAD[winograd]
-        special: tuple[Family, ...] = () if chosen is None else (chosen,)
+        special: tuple[Family, ...] = ()
+        if chosen is not None:
+            special = (ConvWinogradSplit.beside(chosen), chosen) if target.tile_products else (chosen,)
         self.order = (*special, *(family for family in FAMILIES if not isinstance(family, ConvWinograd)))
         self.families = {family.name: family for family in self.order}
 

@@ -16,15 +16,25 @@ from sqzc.backends.llvm.kernels.conv_pool import ConvGlobalAverage, ConvMaxPool,
 from sqzc.backends.llvm.kernels.conv_split import ConvSplit, ConvSplitAverage
 from sqzc.backends.llvm.kernels.conv_strassen import ConvStrassen, ConvStrassenAverage
 from sqzc.backends.llvm.kernels.conv_winograd import ConvWinograd
+from sqzc.backends.llvm.kernels.conv_winograd_split import ConvWinogradSplit
 from sqzc.backends.llvm.kernels.linear import LinearPacked
 from sqzc.backends.llvm.kernels.matmul import MatrixProduct, matrix_problem
 from sqzc.backends.llvm.kernels.pool import MaxPoolBlocked
 from sqzc.backends.llvm.problems import ConvProblem, PoolProblem, conv_problem, fused_pool_problem, pool_problem
-from sqzc.backends.llvm.schedules import conv_direct, conv_split, conv_strassen, conv_winograd, matrix, pool
+from sqzc.backends.llvm.schedules import (
+    conv_direct,
+    conv_split,
+    conv_strassen,
+    conv_winograd,
+    conv_winograd_split,
+    matrix,
+    pool,
+)
 from sqzc.backends.llvm.schedules.conv_direct import DirectSchedule
 from sqzc.backends.llvm.schedules.conv_split import SplitSchedule
 from sqzc.backends.llvm.schedules.conv_strassen import StrassenSchedule
 from sqzc.backends.llvm.schedules.conv_winograd import WinogradSchedule
+from sqzc.backends.llvm.schedules.conv_winograd_split import WinogradSplitSchedule
 from sqzc.backends.llvm.schedules.matrix import MatrixSchedule
 from sqzc.backends.llvm.schedules.pool import PoolSchedule
 from sqzc.diagnostics import ScheduleError
@@ -146,6 +156,15 @@ SPACES: Mapping[str, Space] = {
         lambda p, s, target: conv_winograd.predict(p[0], s, target),
         lambda s, p, target: s.check(p[0], target),
     ),
+    ConvWinogradSplit.name: Space(
+        WinogradSplitSchedule,
+        lambda program, step: (conv_problem(program, step), step),
+        lambda family, p, target: conv_winograd_split.candidates(
+            p[0], target, cast(ConvWinogradSplit, family).forms_of(p[1])
+        ),
+        lambda p, s, target: conv_winograd_split.predict(p[0], s, target),
+        lambda s, p, target: s.check(p[0], target),
+    ),
     MaxPoolBlocked.name: Space(
         PoolSchedule,
         pool_problem,
@@ -160,10 +179,11 @@ SPACES: Mapping[str, Space] = {
 
 def wherever(family: Family) -> Family:
     """The same family, taking all that it can run: some stand back where they are not predicted to be faster."""
-    if not hasattr(family, "always"):
-        return family
-    eager: Family = replace(cast(Any, family), always=True)
-    return eager
+    for name in ("wherever", "always"):
+        if hasattr(family, name):
+            eager: Family = replace(cast(Any, family), **{name: True})
+            return eager
+    return family
 
 
 def predicted_cycles(program: Program, step: Step, target: Target) -> float | None:

@@ -14,6 +14,7 @@ from sqzc.backends.llvm.kernels.conv_pool import ConvGlobalAverage, ConvMaxPool
 from sqzc.backends.llvm.kernels.conv_split import ConvSplit, ConvSplitAverage
 from sqzc.backends.llvm.kernels.conv_strassen import ConvStrassen, ConvStrassenAverage
 from sqzc.backends.llvm.kernels.conv_winograd import ConvWinograd
+from sqzc.backends.llvm.kernels.conv_winograd_split import ConvWinogradSplit
 from sqzc.backends.llvm.schedules.conv_direct import DirectSchedule
 from sqzc.backends.llvm.schedules.conv_strassen import StrassenSchedule
 from sqzc.backends.llvm.schedules.conv_winograd import WinogradSchedule
@@ -33,6 +34,7 @@ FAMILIES = {
         ConvStrassen(),
         ConvStrassenAverage(),
         ConvSplit(always=True),
+        ConvWinogradSplit(wherever=True),
         ConvSplitAverage(always=True),
     )
 }
@@ -52,6 +54,7 @@ def cases(lanes: int, tile_products: bool) -> dict[str, tuple[Case, Any]]:
     mean = AvgPool2d(kernel=(3, 3), stride=(2, 2), pads=SAME)
     parts: dict[str, tuple[Case, Any]] = {
         "parts": (blocked("conv2d.split", 3 * lanes, (7, 9), 1, **residual), None),
+        "parts and winograd": (blocked("conv2d.winograd_split", 3 * lanes, (11, 9), 3, pads=SAME, **residual), None),
         "parts and average": (blocked("conv2d.split+avg_pool2d", 3 * lanes, (4, 6), 1, then=average), None),
     }
     return {

@@ -10,7 +10,7 @@ import pytest
 
 from sqzc.backends.llvm import library
 from sqzc.backends.llvm.family import Family, Schedule
-from sqzc.backends.llvm.kernels import conv_direct, conv_pool, conv_strassen, conv_winograd, pool
+from sqzc.backends.llvm.kernels import conv_direct, conv_pool, conv_strassen, conv_winograd, conv_winograd_split, pool
 from sqzc.backends.llvm.problems import ConvProblem, PoolProblem
 from sqzc.backends.llvm.schedules.conv_direct import DirectSchedule
 from sqzc.backends.llvm.schedules.conv_strassen import StrassenSchedule, applies
@@ -28,6 +28,8 @@ def prefer(patch: pytest.MonkeyPatch, *families: Family) -> None:
     patch.setitem(cast(dict[str, Family | None], library.WINOGRAD), "auto", winograd[0] if winograd else None)
     if not winograd:
         without(patch, conv_winograd.ConvWinograd.name)
+    if not any(isinstance(family, conv_winograd_split.ConvWinogradSplit) for family in winograd):
+        without(patch, conv_winograd_split.ConvWinogradSplit.name)
     rest = tuple(family for family in library.FAMILIES if family.name not in names)
     patch.setattr(library, "FAMILIES", (*families, *rest))
 

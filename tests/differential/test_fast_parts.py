@@ -9,15 +9,17 @@ import numpy as np
 import pytest
 from differential.case import Case, build, expected, feeds, operands
 from differential.cases_conv import RELU, SIGMOID, conv
-from differential.checking import assert_close, target_or_skip
+from differential.checking import GROWTH, assert_close, target_or_skip
 from differential.compiling import Compiled
 from differential.forcing import prefer
 
-from sqzc.backends.llvm.kernels import conv_split
+from sqzc.backends.llvm.kernels import conv_split, conv_winograd_split
 from sqzc.backends.llvm.kernels.conv_split import ConvSplit, ConvSplitAverage
+from sqzc.backends.llvm.kernels.conv_winograd_split import ConvWinogradSplit
 from sqzc.backends.llvm.library import Library
 from sqzc.backends.llvm.problems import ConvProblem, conv_problem
 from sqzc.backends.llvm.schedules.conv_split import SplitSchedule, applies, candidates, choose, tiles_of
+from sqzc.backends.llvm.schedules.conv_winograd_split import candidates as winograd_candidates
 from sqzc.backends.reference import evaluate
 from sqzc.ir import Graph
 from sqzc.ir.constant import Constant
@@ -182,3 +184,78 @@ def test_it_pays_for_many_channels_and_pixels_only(target: Target, monkeypatch: 
     p = conv_problem(program, step)
     assert applies(p, target)
     assert choose(p, target) is not None
+
+
+# -- Winograd's products ----------------------------------------------------------------------------------------------
+
+WINOGRAD_SHAPES: dict[str, tuple[int, int, tuple[int, int], int, Activation]] = {
+    # input channels, output channels, size, images, activation
+    "one image tile": (16, 16, (4, 4), 1, NONE),
+    "odd blocks": (48, 33, (9, 7), 2, SIGMOID),
+    "a channel too many": (33, 40, (8, 12), 1, RELU),
+    "tiles and a rest": (32, 64, (13, 30), 2, RELU),
+    "many tiles": (64, 32, (40, 44), 1, NONE),
+}
+
+
+@pytest.fixture
+def winograd_target(monkeypatch: pytest.MonkeyPatch) -> Target:
+    """The target with tile products, on which Winograd's are made by them."""
+    found = target_or_skip("x86-64-v4-amx")
+    prefer(monkeypatch, ConvWinogradSplit(wherever=True))
+    return found
+
+
+def check_winograd(item: Case, target: Target) -> None:
+    """Within the tolerance of Winograd's form, with any number of threads, prepared or not."""
+    compiled = Compiled(build(item, target), target)
+    assert "conv2d.winograd_split" in {step.kernel for step in compiled.program.steps}
+    inputs, what = feeds(item), f"{item.name} [{target.name}]"
+    (want,) = expected(item).values()
+    ready = compiled.prepared()
+    for options in ({}, {"threads": 3}, {"prepared": ready}, {"prepared": ready, "threads": 2}):
+        assert_close(
+            compiled(inputs, **options)["y0"], want, item.length, f"{what} {sorted(options)}", GROWTH["winograd"]
+        )
+
+
+def winograd_case(name: str, **more: Any) -> Case:
+    """A 3 x 3 convolution of channel-blocked images."""
+    ic, oc, size, n, act = WINOGRAD_SHAPES[name]
+    return conv(
+        "conv2d.winograd_split", (n, ic, *size), (oc, ic, 3, 3), layout="blocked", act=act, pads=(1, 1, 1, 1), **more
+    )
+
+
+@pytest.mark.parametrize("name", WINOGRAD_SHAPES)
+def test_winograd_in_parts(name: str, winograd_target: Target) -> None:
+    check_winograd(winograd_case(name), winograd_target)
+
+
+def test_winograd_in_parts_and_a_residual(winograd_target: Target) -> None:
+    check_winograd(winograd_case("odd blocks", residual=True, constant=frozenset({1, 2})), winograd_target)
+
+
+@pytest.mark.parametrize("name", ["odd blocks", "tiles and a rest"])
+def test_every_schedule_of_winograd_in_parts(
+    name: str, winograd_target: Target, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    item = winograd_case(name)
+    program = Compiled(build(item, winograd_target), winograd_target).program
+    (step,) = [step for step in program.steps if step.kernel == item.kernel]
+    p = conv_problem(program, step)
+    every = list(winograd_candidates(p, winograd_target))
+    assert {s.m for s in every} == {2, 4}
+    shapes = {(s.m, s.px_tiles, s.oc_tiles) for s in every}
+    for shape in sorted(shapes):
+        schedule = next(s for s in every if (s.m, s.px_tiles, s.oc_tiles) == shape)
+        schedule.check(p, winograd_target)
+        monkeypatch.setattr(conv_winograd_split, "choose", lambda p, target, forms, s=schedule: s)
+        check_winograd(item, winograd_target)
+
+
+def test_winograd_in_parts_obeys_the_choice_of_forms(winograd_target: Target) -> None:
+    for choice, forms in (("f2", {2}), ("f4", {4}), ("off", set())):
+        program = lower(build(winograd_case("many tiles"), winograd_target), Library(winograd_target, choice))
+        steps = [step for step in program.steps if "winograd" in step.kernel]
+        assert {step.schedule["m"] for step in steps} == forms

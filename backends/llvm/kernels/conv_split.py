@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import ClassVar, Protocol
 
 import numpy as np
 from llvmlite import ir
@@ -142,7 +142,26 @@ def pack_pairs(w: Array, p: ConvProblem) -> Array:
     return np.ascontiguousarray(blocks.transpose(0, 2, 4, 3, 1))
 
 
-def tile_shapes(s: SplitSchedule) -> Array:
+class TileShape(Protocol):
+    """What schedules say of their sums in tile registers."""
+
+    @property
+    def px_tiles(self) -> int:
+        """Tiles of pixels."""
+        ...
+
+    @property
+    def oc_tiles(self) -> int:
+        """Channel blocks."""
+        ...
+
+    @property
+    def rows(self) -> int:
+        """Rows of a tile of pixels."""
+        ...
+
+
+def tile_shapes(s: TileShape) -> Array:
     """The operand of LDTILECFG: palette 1, bytes of a row and rows of each tile register."""
     shapes = np.zeros(64, np.uint8)
     shapes[0] = 1

@@ -423,9 +423,9 @@ class _Winograd:
         A tile that was moved back inside shares rows with the tile above. It leaves them alone (`unmoved` is
         false): its sums are rounded otherwise, and the tile above may be another thread's.
         """
-        e, p, size = self.e, self.p, self.form.size
+        e, p = self.e, self.p
         shared = self.rows * self.s.m - p.oh
-        products = [[e.load(source, (i * size + j) * self.layout.m_step) for j in range(size)] for i in range(size)]
+        products = self.sums(source, block)
         for i, line in enumerate(two_dimensional(self.f, self.form.output, products)):
             with e.when(unmoved) if i < shared else nullcontext():
                 for j, value in enumerate(line):
@@ -434,3 +434,8 @@ class _Winograd:
                     value = finish_vector(e, value, p.act, p.oc, block)
                     e.store(value, out, 4 * (i * p.y.row + j * p.y.pixel))
             e.fence()
+
+    def sums(self, source: Val, block: Val) -> list[list[Val]]:
+        """M of one tile of one channel block, with the bias in it."""
+        size = self.form.size
+        return [[self.e.load(source, (i * size + j) * self.layout.m_step) for j in range(size)] for i in range(size)]

@@ -1,0 +1,166 @@
+"""Schedule of the Winograd convolution whose products are made by tile units (AMX)."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from sqzc.backends.llvm.family import Schedule
+from sqzc.backends.llvm.problems import ConvProblem
+from sqzc.backends.llvm.schedules.conv_split import (
+    FAR_BYTES_PER_CYCLE,
+    LOAD_CYCLES,
+    LONE_PRODUCT_CYCLES,
+    PARTS,
+    PRODUCT_CYCLES,
+    ROW_BYTES,
+    STORE_CYCLES,
+    TERMS,
+    TILE_REGISTERS,
+    TILE_ROWS,
+    WEIGHT_TILE,
+    chunks_of,
+    loads_of,
+)
+from sqzc.backends.llvm.schedules.conv_winograd import STORE_MISS, grid
+from sqzc.backends.llvm.winograd_math import FORMS
+from sqzc.diagnostics import ScheduleError
+from sqzc.target import Target
+
+# Cycles to split a vector and store its parts.
+SPLIT_CYCLES = 7.0
+
+
+@dataclass(frozen=True)
+class WinogradSplitSchedule(Schedule):
+    """F(m x m, 3 x 3); sums of `px_tiles` tiles of `rows` image tiles x `oc_tiles` channel blocks in tile registers.
+
+    The input transform of `band` rows of image tiles is kept while all output channels are made from it.
+    """
+
+    m: int
+    px_tiles: int
+    oc_tiles: int
+    rows: int
+    band: int
+
+    @property
+    def oc_vecs(self) -> int:
+        """Channel blocks of a group."""
+        return self.oc_tiles
+
+    def check(self, problem: ConvProblem, target: Target) -> None:
+        """ScheduleError when the tiles do not fit the registers or the image."""
+        wanted = self.px_tiles * self.oc_tiles + self.px_tiles + self.oc_tiles
+        if wanted > TILE_REGISTERS:
+            raise ScheduleError(
+                f"sums of {self.px_tiles} x {self.oc_tiles} tiles",
+                expected=f"at most {TILE_REGISTERS} tile registers",
+                got=str(wanted),
+            )
+        if self.m not in FORMS or problem.oh < self.m or problem.ow < self.m:
+            raise ScheduleError(f"F({self.m},3) on an image of {problem.oh} x {problem.ow}")
+        rows, columns = grid(problem, self.m)
+        most = min(TILE_ROWS, self.band * columns)
+        if not 1 <= self.rows <= most or not 1 <= self.band <= rows or not 1 <= self.oc_tiles <= problem.oc_blocks:
+            raise ScheduleError(
+                f"{self.oc_tiles} channel blocks, tiles of {self.rows} image tiles, bands of {self.band} rows",
+                expected=f"within {problem.oc_blocks} blocks, {most} image tiles and {rows} rows",
+            )
+
+
+@dataclass(frozen=True)
+class Scratch:
+    """Where things lie in a thread's scratch; all numbers are bytes.
+
+    Parts of transformed data at its start, [position][chunk][part][image tile] of a row each; then those of a group's
+    filters where none are prepared, [oc block][position][chunk][part]; then products, [position][image tile][oc].
+    Steps are from position to position, one cache line more than the data.
+    """
+
+    v_step: int
+    m_step: int
+    u_start: int
+    m_start: int
+    total: int
+
+
+def scratch_layout(p: ConvProblem, s: WinogradSplitSchedule) -> Scratch:
+    """The scratch of a schedule."""
+    positions, count = FORMS[s.m].size ** 2, s.band * grid(p, s.m)[1]
+    v_step = chunks_of(p) * PARTS * count * ROW_BYTES + 64
+    m_step = count * s.oc_tiles * ROW_BYTES + 64
+    u_start = positions * v_step
+    m_start = u_start + s.oc_tiles * block_bytes(p, s.m)
+    return Scratch(v_step, m_step, u_start, m_start, m_start + positions * m_step)
+
+
+def block_bytes(p: ConvProblem, m: int) -> int:
+    """The parts of the transformed filters of a channel block."""
+    return FORMS[m].size ** 2 * chunks_of(p) * PARTS * WEIGHT_TILE
+
+
+def prepared_bytes(p: ConvProblem, s: WinogradSplitSchedule) -> int:
+    """The parts of all transformed filters, which a handle keeps."""
+    return p.oc_blocks * block_bytes(p, s.m)
+
+
+def far_filters(p: ConvProblem, s: WinogradSplitSchedule, target: Target) -> bool:
+    """Whether the filters' parts do not stay in the second-level cache from one band or run to the next."""
+    return prepared_bytes(p, s) > target.l2_bytes // 4
+
+
+def groups_of(p: ConvProblem, s: WinogradSplitSchedule) -> int:
+    """Groups of `oc_tiles` channel blocks."""
+    return -(-p.oc_blocks // s.oc_tiles)
+
+
+def candidates(p: ConvProblem, target: Target, forms: tuple[int, ...] = (4, 2)) -> Iterator[WinogradSplitSchedule]:
+    """Every form and shape of sums, with tiles of as many image tiles as leave few over."""
+    if not target.tile_products or p.lanes != TILE_ROWS or p.y_block != TILE_ROWS:
+        return
+    for m in forms:
+        if p.oh < m or p.ow < m:
+            continue
+        rows, columns = grid(p, m)
+        per_row = FORMS[m].size ** 2 * columns * chunks_of(p) * PARTS * ROW_BYTES
+        band = max(1, min(rows, target.l2_bytes // 2 // per_row))
+        for height in sorted({1, -(-rows // -(-rows // band))}):
+            count = height * columns
+            tiles = -(-count // TILE_ROWS)
+            # Of equals the first is taken: it spreads the filters' way from afar over more blocks.
+            for px_tiles, oc_tiles in ((1, 2), (2, 2), (2, 1), (1, 3), (3, 1), (1, 1)):
+                if oc_tiles <= p.oc_blocks and px_tiles <= tiles:
+                    yield WinogradSplitSchedule(m, px_tiles, oc_tiles, -(-count // tiles), height)
+
+
+def predict(p: ConvProblem, s: WinogradSplitSchedule, target: Target) -> float:
+    """Cycles of the whole convolution on one core."""
+    form = FORMS[s.m]
+    rows, columns = grid(p, s.m)
+    bands, count, positions = -(-rows // s.band), s.band * columns, form.size**2
+    chunks, groups = chunks_of(p), groups_of(p, s)
+    whole, rest = divmod(-(-count // s.rows), s.px_tiles)
+
+    def block(px_tiles: int) -> float:
+        sums = px_tiles * s.oc_tiles
+        products = len(TERMS) * max(sums * PRODUCT_CYCLES, LONE_PRODUCT_CYCLES)
+        data, weights = loads_of(px_tiles, s.oc_tiles)
+        return chunks * max(products, (data + weights) * LOAD_CYCLES * 1.5) + sums * STORE_CYCLES * 2
+
+    products = groups * positions * (whole * block(s.px_tiles) + rest * block(1))
+    if far_filters(p, s, target):
+        products = max(products, prepared_bytes(p, s) / FAR_BYTES_PER_CYCLE)
+    data = count * (p.ic_padded // p.lanes) * (form.data_ops * form.size + 12 + positions * SPLIT_CYCLES)
+    output = form.output_ops * (form.size + form.m) / 2 + positions * 2.0 + form.m**2 * STORE_MISS
+    return p.n * bands * (data + products + groups * s.oc_tiles * count * output)
+
+
+@functools.cache
+def choose(p: ConvProblem, target: Target, forms: tuple[int, ...] = (4, 2)) -> WinogradSplitSchedule | None:
+    """The candidate with the lowest prediction; None where there is none."""
+    best = min(candidates(p, target, forms), key=lambda s: predict(p, s, target), default=None)
+    if best is not None:
+        best.check(p, target)
+    return best
