@@ -34,9 +34,10 @@ def normal(*shape: int, seed: int = 0) -> Array:
 def test_the_estimate_is_what_code_loses_on_random_numbers(channels: int, m: int, target: str) -> None:
     x, w = normal(1, channels, 24, 24), normal(48, channels, 3, 3, seed=1)
     found, _ = measure(x, w, f"f{m}", target_or_skip(target))
-    assert found.kernel == "conv2d.winograd"
+    assert found.kernel in ("conv2d.winograd", "conv2d.winograd_split")
     expected = ROUNDING * np.sqrt(winograd_mean_squares(w, m).sum() / (w.astype(np.float64) ** 2).sum())
-    assert 0.7 < found.rms / expected < 1.4
+    # Tile units round a sum less often than vectors, for which the estimate is.
+    assert (0.7 if found.kernel == "conv2d.winograd" else 0.3) < found.rms / expected < 1.4
 
 
 # -- layers that lose digits ------------------------------------------------------------------------------------------
