@@ -134,3 +134,15 @@ def test_rows_apart(target: str, monkeypatch: pytest.MonkeyPatch) -> None:
         results = compiled(data, prepared=prepared, threads=2)
         for name, length in (("y1", 2 * lanes), ("y3", 18 * lanes)):
             assert_close(results[name], want[name], length, f"{name} on {target}", GROWTH["winograd"])
+
+
+@pytest.mark.parametrize("average", [False, True], ids=["stored", "averaged"])
+@pytest.mark.parametrize("levels", [1, 2])
+@pytest.mark.parametrize("target", TARGET_NAMES)
+def test_channel_tiles_that_share_blocks(
+    target: str, levels: int, average: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Parts of three blocks in tiles of two: both tiles have the middle one.
+    chosen = target_or_skip(target)
+    insist(monkeypatch, StrassenSchedule(levels, 2, 4))
+    check(case(chosen.vector_lanes, 4, (3 * 2**levels, 0), 4, 6, 2, SIGMOID, average), chosen)

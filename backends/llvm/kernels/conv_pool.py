@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import ClassVar
 
@@ -278,3 +278,22 @@ def tree_sum(e: Emitter, values: list[Val]) -> Val:
     while len(values) > 1:
         values = [e.b.fadd(*values[i : i + 2]) if i + 1 < len(values) else values[i] for i in range(0, len(values), 2)]
     return values[0]
+
+
+# Pixels that are summed in pairs before they join a total: short chains of additions and small errors.
+PIXELS_AT_ONCE = 8
+
+
+def sum_of_pixels(e: Emitter, values: Val, pixels: int, finish: Callable[[Val], Val]) -> Val:
+    """The sum of `finish` of so many vectors that follow each other from `values`."""
+    vector = 4 * e.lanes
+
+    def add(at: Val, count: int, total: Val) -> Val:
+        return e.b.fadd(total, tree_sum(e, [finish(e.load(at, j * vector)) for j in range(count)]))
+
+    def group(j: Val, totals: list[Val]) -> list[Val]:
+        return [add(e.at(values, e.mul_add(j, vector)), PIXELS_AT_ONCE, totals[0])]
+
+    whole = pixels // PIXELS_AT_ONCE * PIXELS_AT_ONCE
+    (total,) = e.loop(0, whole, PIXELS_AT_ONCE, group, [e.splat(0.0)])
+    return add(e.at(values, whole * vector), pixels - whole, total) if pixels > whole else total

@@ -25,7 +25,7 @@ from sqzc.backends.llvm.emit import I8, I32, I64, PTR, VOID, Emitter, Val
 from sqzc.backends.llvm.epilogue import finish_vector
 from sqzc.backends.llvm.family import Args, given
 from sqzc.backends.llvm.kernels.conv_direct import ConvDirect
-from sqzc.backends.llvm.kernels.conv_pool import ConvGlobalAverage, tree_sum
+from sqzc.backends.llvm.kernels.conv_pool import ConvGlobalAverage, sum_of_pixels
 from sqzc.backends.llvm.packing import pack_bias
 from sqzc.backends.llvm.problems import ConvProblem, PoolProblem, conv_problem, fused_pool_problem
 from sqzc.backends.llvm.schedules.conv_direct import choose as choose_direct
@@ -457,10 +457,6 @@ class _Store(_Split):
             e.loop(0, pixels, 1, pixel)
 
 
-# Pixels that are summed in pairs before they join a total: short chains of additions and small errors.
-GROUP = 8
-
-
 class _Average(_Split):
     def __init__(self, e: Emitter, p: ConvProblem, s: SplitSchedule, args: Args, pool: PoolProblem) -> None:
         super().__init__(e, p, s, args)
@@ -470,20 +466,12 @@ class _Average(_Split):
         e, p, pool, vector = self.e, self.p, self.pool, 4 * self.e.lanes
         y = e.at(self.args.writes[0], e.mul_add(image, 4 * pool.y.image, 4 * pool.y.origin))
         pixels = p.oh * p.ow
-        whole = pixels // GROUP * GROUP
         for k in range(self.s.oc_tiles):
-            number, sums = e.b.add(oc, e.i64(k)), self.sums_of(k)
+            number = e.b.add(oc, e.i64(k))
             bias = e.load(e.at(self.args.constants[1], e.mul_add(number, vector)))
 
-            def add(at: Val, size: int, total: Val, number: Val = number, bias: Val = bias) -> Val:
-                values = [e.b.fadd(e.load(at, j * vector), bias) for j in range(size)]
-                return e.b.fadd(total, tree_sum(e, [finish_vector(e, v, p.act, p.oc, number) for v in values]))
+            def finish(value: Val, number: Val = number, bias: Val = bias) -> Val:
+                return finish_vector(e, e.b.fadd(value, bias), p.act, p.oc, number)
 
-            def group(j: Val, totals: list[Val], sums: Val = sums, add: Callable[..., Val] = add) -> list[Val]:
-                return [add(e.at(sums, e.mul_add(j, vector)), GROUP, totals[0])]
-
-            (total,) = e.loop(0, whole, GROUP, group, [e.splat(0.0)])
-            if pixels > whole:
-                total = add(e.at(sums, whole * vector), pixels - whole, total)
-            mean = e.b.fmul(total, e.splat(1.0 / pixels))
+            mean = e.b.fmul(sum_of_pixels(e, self.sums_of(k), pixels, finish), e.splat(1.0 / pixels))
             e.store(mean, e.at(y, e.mul_add(number, 4 * pool.y.plane)))

@@ -14,7 +14,7 @@ from sqzc.backends.llvm.epilogue import finish_vector
 from sqzc.backends.llvm.error_bounds import BUDGET
 from sqzc.backends.llvm.family import Args, given
 from sqzc.backends.llvm.kernels.conv_direct import ConvDirect
-from sqzc.backends.llvm.kernels.conv_pool import ConvGlobalAverage, tree_sum
+from sqzc.backends.llvm.kernels.conv_pool import ConvGlobalAverage, sum_of_pixels
 from sqzc.backends.llvm.kernels.strassen_tile import StrassenTile, emit_left_operand, left_signs, pack_parts
 from sqzc.backends.llvm.packing import pack_bias
 from sqzc.backends.llvm.problems import ConvProblem, PoolProblem, conv_problem, fused_pool_problem
@@ -34,7 +34,6 @@ from sqzc.backends.llvm.strassen_error import strassen_error
 from sqzc.backends.llvm.strassen_math import PRODUCTS, Action, Multiply, Ready, Sum, part_indices, phases
 from sqzc.ir.constant import Array
 from sqzc.ir.graph import Graph, Node
-from sqzc.ir.ops.nn import Conv2d
 from sqzc.plan.library import Finished, Selection
 from sqzc.plan.program import Program, Step
 from sqzc.target import Target
@@ -81,11 +80,11 @@ class ConvStrassen:
 
     def refusal(self, node: Node, target: Target) -> str:
         """The error that is too large, where nothing else stands in the way."""
-        if not isinstance(node.op, Conv2d) or ConvDirect().select(Graph(), node, target) is None:
+        selection = ConvDirect().select(Graph(), node, target)
+        if selection is None or len(selection.reads) > 1 or not self.wanted(node, target):
             return ""
-        if len(node.inputs) > 3 or not self.wanted(node, target) or error_of(node, target) <= BUDGET:
-            return ""
-        return f"{error_of(node, target):.1e}"
+        error = error_of(node, target)
+        return f"{error:.1e}" if error > BUDGET else ""
 
     def finish(self, program: Program, step: Step, arrays: Mapping[str, Array], target: Target) -> Finished:
         return finish(conv_problem(program, step), step, arrays, target)
@@ -203,7 +202,7 @@ class _Strassen:
 
     def act(self, action: Action, image: Val, tile: Val) -> None:
         """One action for one channel tile."""
-        e, args = self.e, self.args
+        args = self.args
         if isinstance(action, Multiply):
             parts, _, signs = args.constants
             left = self.tile.left_operand(action.product, tile, parts, signs, args.scratch, args.prepared)
@@ -212,12 +211,15 @@ class _Strassen:
             self.tile.add(action, tile, args.scratch)
         else:
             row, column = self.places[action.part]
-            first = e.clamp_last(tile, self.s.oc_vecs, self.part.oc_blocks)
-            self.take(image, first, row, column, self.tile.slot(args.scratch, action.part, tile))
+            self.take(image, tile, (row, column), self.tile.slot(args.scratch, action.part, tile))
 
-    def take(self, image: Val, first: Val, row: int, column: int, slot: Val) -> None:
-        """The part in `row` and `column` is done; `first` is the first block of the channel tile."""
+    def take(self, image: Val, tile: Val, place: tuple[int, int], slot: Val) -> None:
+        """The part in a row and column is done for a channel tile."""
         raise NotImplementedError
+
+    def first(self, tile: Val) -> Val:
+        """The first block of a channel tile; the last tile may share blocks with the one before."""
+        return self.e.clamp_last(tile, self.s.oc_vecs, self.part.oc_blocks)
 
     def number(self, first: Val, row: int, k: int) -> Val:
         """The channel block number of vector k of a channel tile of a row of parts."""
@@ -237,8 +239,9 @@ class _Strassen:
 
 
 class _Store(_Strassen):
-    def take(self, image: Val, first: Val, row: int, column: int, slot: Val) -> None:
+    def take(self, image: Val, tile: Val, place: tuple[int, int], slot: Val) -> None:
         e, p, part = self.e, self.p, self.part
+        (row, column), first = place, self.first(tile)
         y = e.at(self.args.writes[0], e.mul_add(image, 4 * p.y.image, 4 * p.y.origin))
         vector = 4 * e.lanes
         for k in range(self.s.oc_vecs):
@@ -256,10 +259,6 @@ class _Store(_Strassen):
                 e.loop(0, part.ow, 1, pixel)
 
 
-# Pixels that are summed in pairs before they join a total: short chains of additions and small errors.
-GROUP = 8
-
-
 class _Average(_Strassen):
     def __init__(self, e: Emitter, p: ConvProblem, s: StrassenSchedule, args: Args, pool: PoolProblem) -> None:
         super().__init__(e, p, s, args)
@@ -273,32 +272,21 @@ class _Average(_Strassen):
         ]
         self.columns = {row: [column for r, column in order if r == row] for row, _ in order}
 
-    def take(self, image: Val, first: Val, row: int, column: int, slot: Val) -> None:
+    def take(self, image: Val, tile: Val, place: tuple[int, int], slot: Val) -> None:
         e, p, pool, part, vector = self.e, self.p, self.pool, self.part, 4 * self.e.lanes
+        (row, column), first, layout = place, self.first(tile), self.tile.layout
         y = e.at(self.args.writes[0], e.mul_add(image, 4 * pool.y.image, 4 * pool.y.origin))
+        # Sums over the parts grow in scratch and not where the mean will be: channel tiles may have blocks in common.
+        sums = e.at(self.args.scratch, e.mul_add(tile, layout.sum, layout.sums + row * self.tile.tiles * layout.sum))
         for k in range(self.s.oc_vecs):
             number = self.number(first, row, k)
-            total = self.total(e.at(slot, k * part.ow * vector), number)
+            values = e.at(slot, k * part.ow * vector)
+            total = sum_of_pixels(e, values, part.ow, lambda v, number=number: self.finished(v, number))
+            if column != self.columns[row][0]:
+                total = e.b.fadd(e.load(sums, k * vector), total)
+            if column != self.columns[row][-1]:
+                e.store(total, sums, k * vector)
+                continue
             with self.where_it_exists(row, number):
-                # The sum over the parts grows where the mean will be.
-                to = e.at(y, e.mul_add(number, 4 * pool.y.plane))
-                if column != self.columns[row][0]:
-                    total = e.b.fadd(e.load(to), total)
-                if column == self.columns[row][-1]:
-                    total = e.b.fmul(total, e.splat(1.0 / (p.oh * p.ow)))
-                e.store(total, to)
-
-    def total(self, values: Val, number: Val) -> Val:
-        """The sum of act(value + bias) over the pixels of a part."""
-        e, part, vector = self.e, self.part, 4 * self.e.lanes
-
-        def add(at: Val, count: int, total: Val) -> Val:
-            done = [self.finished(e.load(at, j * vector), number) for j in range(count)]
-            return e.b.fadd(total, tree_sum(e, done))
-
-        def group(j: Val, totals: list[Val]) -> list[Val]:
-            return [add(e.at(values, e.mul_add(j, vector)), GROUP, totals[0])]
-
-        whole = part.ow // GROUP * GROUP
-        (total,) = e.loop(0, whole, GROUP, group, [e.splat(0.0)])
-        return add(e.at(values, whole * vector), part.ow - whole, total) if part.ow > whole else total
+                mean = e.b.fmul(total, e.splat(1.0 / (p.oh * p.ow)))
+                e.store(mean, e.at(y, e.mul_add(number, 4 * pool.y.plane)))

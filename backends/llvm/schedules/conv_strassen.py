@@ -109,12 +109,14 @@ class Scratch:
     """Where things lie in a thread's scratch; all numbers are bytes.
 
     At the start the right operands of one product of the outermost level, then a left operand for where none was
-    prepared, then [slot][channel tile] of `slot` bytes each.
+    prepared, then [slot][channel tile] of `slot` bytes each, and [row of parts][channel tile] of `sum` bytes each.
     """
 
     left: int
     slots: int
     slot: int
+    sums: int
+    sum: int
     total: int
 
 
@@ -124,7 +126,9 @@ def scratch_layout(p: ConvProblem, s: StrassenSchedule) -> Scratch:
     left = 4 * part.x.image * PRODUCTS ** (s.levels - 1)
     slots = left + operand_bytes(p, s)
     slot = 4 * s.oc_vecs * part.ow * p.y_block
-    return Scratch(left, slots, slot, slots + recombination_facts(s.levels)[0] * oc_tiles(p, s) * slot)
+    sums = slots + recombination_facts(s.levels)[0] * oc_tiles(p, s) * slot
+    size = 4 * s.oc_vecs * p.y_block
+    return Scratch(left, slots, slot, sums, size, sums + (1 << s.levels) * oc_tiles(p, s) * size)
 
 
 @functools.cache
