@@ -84,7 +84,8 @@ _CPUINFO = {
     "amx-bf16": "amx_bf16",
 }
 # Linux gives a process the state of tile registers when it asks: arch_prctl(ARCH_REQ_XCOMP_PERM, XTILEDATA).
-_ARCH_PRCTL, _ASK_FOR_STATE, _TILE_DATA = 158, 0x1023, 18
+ASK_FOR_TILES = (158, 0x1023, 18)
+"""The arguments of `syscall` on x86-64."""
 
 
 _NUMBERS = {"cpu family": "family", "model": "model", "stepping": "stepping"}
@@ -128,7 +129,7 @@ def runs_here(target: Target) -> bool:
 
 def tile_state() -> bool:
     """Asks the system for the state of tile registers in this process; whether it gives it."""
-    return bool(ctypes.CDLL(None).syscall(_ARCH_PRCTL, _ASK_FOR_STATE, _TILE_DATA) == 0)
+    return bool(ctypes.CDLL(None).syscall(*ASK_FOR_TILES) == 0)
 
 
 def native() -> Target:

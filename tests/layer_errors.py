@@ -1,6 +1,6 @@
 """Measures what fast convolutions lose, against float64: of one layer, of every layer of a network, and in its answer.
 
-    PYTHONPATH=tests python tests/layer_errors.py [--image 0]
+    PYTHONPATH=tests python tests/layer_errors.py [--image 0] [--target x86-64-v4]
 
 prints the tables of docs/performance.md for SqueezeNet 1.1, with its real weights and one of the recorded images where
 $SQZC_SHARED (or ../shared) has them, otherwise with random ones.
@@ -129,12 +129,27 @@ def answer_table(model: str | Path, inputs: dict[str, Array], graph: Graph, opti
         yield f"| `--winograd {form}` | {np.abs(got - exact).max():.1e} |"
 
 
+def golden_table(model: str | Path, recorded: Path, options: dict[str, Any]) -> Iterator[str]:
+    """The largest difference from what Caffe2 answered to all recorded images, and how often the first five agree."""
+    golden = np.load(recorded)
+    crops, wanted = golden["crops"], golden["softmaxout"].reshape(len(golden["crops"]), -1)
+    yield "| Caffe2's answers | largest difference | same top-5 |"
+    yield "| --- | ---: | ---: |"
+    for form in WINOGRAD:
+        compiled = sqzc.compile(model, winograd=form, **options)
+        got = np.stack([compiled(np.float32(crop).transpose(2, 0, 1)[None].copy()).ravel() for crop in crops])
+        same = (np.argsort(-got)[:, :5] == np.argsort(-wanted)[:, :5]).all(axis=1).sum()
+        yield f"| `--winograd {form}` | {np.abs(got - wanted).max():.1e} | {same} of {len(crops)} |"
+
+
 def main() -> int:
-    """Prints both tables."""
+    """Prints the tables."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--image", type=int, default=0, help="which of the recorded images")
+    parser.add_argument("--target", default="native", help="the CPU to compile for")
     args = parser.parse_args()
     shared = Path(os.environ.get("SQZC_SHARED", Path(__file__).resolve().parents[2] / "shared"))
+    target = resolve(args.target)
     options: dict[str, Any] = {"mean": MEAN}
     model: str | Path = shared / "models" / "squeezenet1.1"
     if shared.is_dir():
@@ -146,8 +161,11 @@ def main() -> int:
         pixels = np.random.default_rng(args.image).uniform(0, 255, (1, 3, 227, 227)).astype(np.float32)
     graph = sqzc.lift(model, **options)
     inputs = {graph.inputs[0].name: pixels}
-    print(*layer_table(graph, inputs, resolve("native")), "", sep="\n")
+    options["target"] = target.name
+    print(*layer_table(graph, inputs, target), "", sep="\n")
     print(*answer_table(model, inputs, graph, options), sep="\n")
+    if shared.is_dir():
+        print("", *golden_table(model, shared / "golden" / "squeezenet1.1" / "golden.npz", options), sep="\n")
     return 0
 
 

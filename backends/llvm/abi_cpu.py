@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from llvmlite import ir
 
 from sqzc.diagnostics import InternalError, UnsupportedError
+from sqzc.target import ASK_FOR_TILES
 
 if TYPE_CHECKING:
     from sqzc.backends.llvm.abi_emit import Body
@@ -109,9 +110,6 @@ _X86_BITS = {
     "tbm": _Bit(_EXTENDED, 0, _ECX, 21),
 }
 
-_ASK_FOR_TILES = (158, 0x1023, 18)
-"""arch_prctl(ARCH_REQ_XCOMP_PERM, XTILEDATA), as arguments of `syscall`."""
-
 _OSXSAVE = _Bit(1, 0, _ECX, 27)
 """Whether the system lets programs read XCR0."""
 
@@ -161,7 +159,7 @@ def _x86_check(body: Body, features: Sequence[str], missing: Any) -> None:
             _return_unless_all(body, _xcr0(body), state, missing)
     if state & _AMX_STATE:
         # Linux gives a process the state of tile registers only when it asks.
-        given = body.libc("syscall", *(body.i64(number) for number in _ASK_FOR_TILES))
+        given = body.libc("syscall", *(body.i64(number) for number in ASK_FOR_TILES))
         body.return_if(body.b.icmp_signed("!=", given, body.i64(0)), missing)
 
 

@@ -28,6 +28,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from sqzc.backends.llvm.algebra import Numbers
 from sqzc.backends.llvm.winograd_math import FORMS, Form, Transform
 
 Rows = npt.NDArray[np.float64]
@@ -45,26 +46,6 @@ ROUNDING = float(np.sqrt(0.375 / np.log(2) / 3) * 2.0**-24)
 LEAST, LARGEST = 2.0**-90, 2.0**90
 # The share of output channels that must keep the budget for themselves; the few others may be all but dead.
 CHANNELS = 0.9
-
-
-class Numbers:
-    """Plain arithmetic as a number system of `winograd_math` and `strassen_math`."""
-
-    def add(self, a: Any, c: Any) -> Any:
-        """a + c."""
-        return a + c
-
-    def sub(self, a: Any, c: Any) -> Any:
-        """a - c."""
-        return a - c
-
-    def scale(self, a: Any, factor: float) -> Any:
-        """a * factor."""
-        return a * factor
-
-    def muladd(self, a: Any, factor: float, c: Any) -> Any:
-        """a * factor + c."""
-        return a * factor + c
 
 
 def matrix(transform: Transform, size: int) -> Matrix:

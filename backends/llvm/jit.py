@@ -13,7 +13,7 @@ import llvmlite.binding as llvm
 from sqzc.backends.llvm.elf import exported_functions
 from sqzc.backends.llvm.objects import check_symbols, target_machine
 from sqzc.diagnostics import InternalError
-from sqzc.target import Target
+from sqzc.target import Target, tile_state
 
 
 class LoadedCode:
@@ -29,6 +29,17 @@ class LoadedCode:
         self._jit = jit
 
 
+def create_jit(target: Target) -> llvm.LLJIT:
+    """A linker of code for `target` into this process, which it gets ready to run that.
+
+    The exported functions of a model ask the system for the state of tile registers themselves; code that is called
+    beside them relies on this. Where the system refuses, or the CPU has none, nothing is said here.
+    """
+    if target.tile_products:
+        tile_state()
+    return llvm.create_lljit_compiler(target_machine(target), use_jit_link=True, suppress_errors=True)
+
+
 def load_in_process(objects: Sequence[bytes], target: Target) -> LoadedCode:
     """Links `objects`, which were compiled for `target`, into this process.
 
@@ -37,7 +48,7 @@ def load_in_process(objects: Sequence[bytes], target: Target) -> LoadedCode:
     """
     check_symbols(objects)
     names = exported_functions(objects)
-    jit = llvm.create_lljit_compiler(target_machine(target), use_jit_link=True, suppress_errors=True)
+    jit = create_jit(target)
     builder = llvm.JITLibraryBuilder().add_current_process()
     for contents in objects:
         builder.add_object_img(contents)

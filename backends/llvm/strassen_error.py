@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from sqzc.backends.llvm.error_bounds import Numbers, Rows, in_range, share
+from sqzc.backends.llvm.algebra import Numbers
+from sqzc.backends.llvm.error_bounds import Rows, in_range, share
 from sqzc.backends.llvm.strassen_math import Multiply, Sum, left_operands, part_indices, recombination, right_operands
 
 # By part of the weights and part of the image, how often their product is in a sum.

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sqzc.backends.llvm import codegen, elf, objects
+from sqzc.backends.llvm.jit import create_jit
 from sqzc.backends.llvm.library import Library
 from sqzc.ir import Graph
 from sqzc.plan.lower import lower
@@ -52,7 +53,7 @@ class Compiled:
         self._barrier = _BARRIER(self._wait)
         address = ctypes.cast(self._barrier, ctypes.c_void_p).value
         assert address is not None
-        self._jit = llvm.create_lljit_compiler(objects.target_machine(target), use_jit_link=True, suppress_errors=True)
+        self._jit = create_jit(target)
         builder = llvm.JITLibraryBuilder().add_current_process().import_symbol(codegen.BARRIER, address)
         for contents in self.objects:
             builder.add_object_img(contents)

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from differential.compiling import FILL, GUARD_BYTES, Arrays
 
 from sqzc.backends.llvm import codegen, objects
+from sqzc.backends.llvm.jit import create_jit
 from sqzc.backends.llvm.library import Library
 from sqzc.ir import Graph
 from sqzc.plan.lower import lower
@@ -70,7 +71,7 @@ class Stepwise:
         self._barrier = _BARRIER(lambda sync, threads: None)
         address = ctypes.cast(self._barrier, ctypes.c_void_p).value
         assert address is not None
-        self._jit = llvm.create_lljit_compiler(objects.target_machine(target), use_jit_link=True, suppress_errors=True)
+        self._jit = create_jit(target)
         builder = llvm.JITLibraryBuilder().add_current_process().import_symbol(codegen.BARRIER, address)
         builder.import_symbol(codegen.CONSTANTS, self.constants.address)
         builder.add_object_img(objects.compile_module(str(module), target))

@@ -53,3 +53,12 @@ def test_a_library_asks_for_the_tiles_itself(tmp_path: Path) -> None:
         words = [sys.executable, "-c", script, ROOT, str(library), str(image), str(out), str(threads)]
         subprocess.run(words, check=True, timeout=60)
         np.testing.assert_allclose(np.load(out), plain, rtol=0, atol=1e-5)
+
+
+@pytest.mark.skipif(not runs_here(AMX), reason=f"this machine has no {AMX.name}")
+def test_code_in_process_asks_for_the_tiles_too() -> None:
+    script = (
+        "import sys; sys.path.insert(0, sys.argv[1]); from sqzc.profile.machine import measure; "
+        "from sqzc.target import resolve; assert measure(resolve(sys.argv[2]), memory_bytes=1 << 20).tile_flops"
+    )
+    subprocess.run([sys.executable, "-c", script, ROOT, AMX.name], check=True, timeout=60)

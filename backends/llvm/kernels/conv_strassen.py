@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import ClassVar
 
 import numpy as np
@@ -281,7 +282,7 @@ class _Average(_Strassen):
         for k in range(self.s.oc_vecs):
             number = self.number(first, row, k)
             values = e.at(slot, k * part.ow * vector)
-            total = sum_of_pixels(e, values, part.ow, lambda v, number=number: self.finished(v, number))
+            total = sum_of_pixels(e, values, part.ow, partial(self.finished, number=number))
             if column != self.columns[row][0]:
                 total = e.b.fadd(e.load(sums, k * vector), total)
             if column != self.columns[row][-1]:

@@ -18,6 +18,7 @@ from typing import ClassVar
 import numpy as np
 from llvmlite import ir
 
+from sqzc.backends.llvm.algebra import VectorAlgebra
 from sqzc.backends.llvm.emit import PTR, Emitter, Val
 from sqzc.backends.llvm.epilogue import finish_vector
 from sqzc.backends.llvm.error_bounds import BUDGET, winograd_error
@@ -46,29 +47,6 @@ from sqzc.target import Target
 
 # The fact by which a selection excludes forms that are larger and lose too much.
 LARGEST_FORM = "largest_form"
-
-
-class VectorAlgebra:
-    """Vector code as a number system of `winograd_math`."""
-
-    def __init__(self, e: Emitter) -> None:
-        self.e = e
-
-    def add(self, a: Val, c: Val) -> Val:
-        """a + c."""
-        return self.e.b.fadd(a, c)
-
-    def sub(self, a: Val, c: Val) -> Val:
-        """a - c."""
-        return self.e.b.fsub(a, c)
-
-    def scale(self, a: Val, factor: float) -> Val:
-        """a * factor."""
-        return self.e.b.fmul(a, self.e.splat(factor))
-
-    def muladd(self, a: Val, factor: float, c: Val) -> Val:
-        """a * factor + c."""
-        return self.e.fma(a, self.e.splat(factor), c)
 
 
 @dataclass(frozen=True)
@@ -162,7 +140,7 @@ class ConvWinograd:
         return p.n * -(-grid(p, s.m)[0] // s.band) * -(-p.oc_blocks // s.oc_vecs)
 
     def emit(self, e: Emitter, program: Program, step: Step, args: Args) -> None:
-        _Winograd(e, conv_problem(program, step), WinogradSchedule.from_fields(step.schedule), args).emit()
+        WinogradCode(e, conv_problem(program, step), WinogradSchedule.from_fields(step.schedule), args).emit()
 
     def prepare(self, e: Emitter, program: Program, step: Step, constants: tuple[Val, ...], prepared: Val) -> None:
         """All filters, transformed, one channel tile after the other."""
@@ -205,7 +183,9 @@ def transform_filters(e: Emitter, p: ConvProblem, s: WinogradSchedule, weights: 
     e.loop(0, p.ic_padded, 1, channel)
 
 
-class _Winograd:
+class WinogradCode:
+    """Emits the convolution; what makes the products can be another class's."""
+
     def __init__(self, e: Emitter, p: ConvProblem, s: WinogradSchedule, args: Args) -> None:
         self.e, self.p, self.s, self.args = e, p, s, args
         self.form = FORMS[s.m]
@@ -236,12 +216,16 @@ class _Winograd:
         r = None
         if p.r is not None:
             r = e.at(self.args.reads[1], e.mul_add(image, 4 * p.r.image, e.mul_add(oc, 4 * p.r.plane, 4 * p.r.origin)))
+        self.make(tile, first, oc, y, r)
+        return []
+
+    def make(self, tile: Val, first: Val, oc: Val, y: Val, r: Val | None) -> None:
+        """Products and output of a tile of output channels, whose first block is `oc`."""
         filters = self.filters(tile)
-        if s.order == "tile":
+        if self.s.order == "tile":
             self.by_tile(filters, first, oc, y, r)
         else:
             self.by_position(filters, first, oc, y, r)
-        return []
 
     def filters(self, tile: Val) -> Val:
         """The transformed filters of a channel tile: prepared ones, else made now in scratch."""

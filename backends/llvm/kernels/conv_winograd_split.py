@@ -14,10 +14,11 @@ from typing import ClassVar
 import numpy as np
 from llvmlite import ir
 
+from sqzc.backends.llvm.algebra import VectorAlgebra
 from sqzc.backends.llvm.emit import PTR, Emitter, Val
 from sqzc.backends.llvm.family import Args, given
 from sqzc.backends.llvm.kernels.conv_split import I16, TileUnit, parts_of, store_pairs, tile_shapes
-from sqzc.backends.llvm.kernels.conv_winograd import ConvWinograd, VectorAlgebra, _Winograd
+from sqzc.backends.llvm.kernels.conv_winograd import ConvWinograd, WinogradCode
 from sqzc.backends.llvm.packing import pack_bias, pack_conv
 from sqzc.backends.llvm.problems import ConvProblem, conv_problem
 from sqzc.backends.llvm.schedules.conv_direct import choose as choose_direct
@@ -136,7 +137,7 @@ def split_filters(e: Emitter, p: ConvProblem, m: int, blocks: int, weights: Val,
     e.loop(0, blocks * chunks * TILE_ROWS, 1, row)
 
 
-class _Parts(_Winograd):
+class _Parts(WinogradCode):
     def __init__(self, e: Emitter, p: ConvProblem, s: WinogradSplitSchedule, args: Args) -> None:
         self.e, self.p, self.s, self.args = e, p, s, args  # type: ignore[assignment]
         self.tiles = s
@@ -165,22 +166,10 @@ class _Parts(_Winograd):
         super().emit()
         self.unit.release()
 
-    def item(self, index: Val, _: list[Val]) -> list[Val]:
-        """One group of channel blocks over one band."""
-        e, p, s = self.e, self.p, self.tiles
-        image, band, group = e.split_many(index, (p.n, self.bands, self.oc_tiles))
-        first = e.clamp_last(band, s.band, self.rows)
-        fresh = e.b.or_(e.b.icmp_signed("==", group, e.i64(0)), e.b.icmp_signed("==", index, self.args.begin))
-        with e.when(fresh):
-            self.transform_data(image, first)
-        oc = e.clamp_last(group, s.oc_tiles, p.oc_blocks)
-        y = e.at(self.args.writes[0], e.mul_add(image, 4 * p.y.image, e.mul_add(oc, 4 * p.y.plane, 4 * p.y.origin)))
-        r = None
-        if p.r is not None:
-            r = e.at(self.args.reads[1], e.mul_add(image, 4 * p.r.image, e.mul_add(oc, 4 * p.r.plane, 4 * p.r.origin)))
+    def make(self, tile: Val, first: Val, oc: Val, y: Val, r: Val | None) -> None:
+        """Products on tile units, then the output of all tiles of the band."""
         self.multiply_all(self.filters(oc))
-        self.transform_output(first, e.i64(0), self.count, oc, y, r)
-        return []
+        self.transform_output(first, self.e.i64(0), self.count, oc, y, r)
 
     def filters(self, oc: Val) -> Val:
         """The parts of the filters of a group from channel block `oc`: prepared ones, else made now in scratch."""

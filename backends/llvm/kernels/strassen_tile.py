@@ -12,6 +12,7 @@ import itertools
 import numpy as np
 from llvmlite import ir
 
+from sqzc.backends.llvm.algebra import Numbers, VectorAlgebra
 from sqzc.backends.llvm.emit import PTR, VOID, Emitter, Val
 from sqzc.backends.llvm.kernels.conv_tile import ConvTile
 from sqzc.backends.llvm.packing import pack_conv, pad_axis
@@ -36,33 +37,6 @@ from sqzc.backends.llvm.strassen_math import (
 from sqzc.ir.constant import Array
 
 
-class VectorSums:
-    """Vector code as the number system of `strassen_math`."""
-
-    def __init__(self, e: Emitter) -> None:
-        self.e = e
-
-    def add(self, a: Val, c: Val) -> Val:
-        """a + c."""
-        return self.e.b.fadd(a, c)
-
-    def sub(self, a: Val, c: Val) -> Val:
-        """a - c."""
-        return self.e.b.fsub(a, c)
-
-
-class _ArraySums:
-    """numpy arrays as that number system."""
-
-    def add(self, a: Array, c: Array) -> Array:
-        """a + c."""
-        return a + c
-
-    def sub(self, a: Array, c: Array) -> Array:
-        """a - c."""
-        return a - c
-
-
 def pack_parts(w: Array, p: ConvProblem, s: StrassenSchedule) -> Array:
     """[oc tile][part][ic][oc in tile] from [oc, ic, 1, 1]; all parts have equally many channels."""
     part, count = part_of(p, s.levels), 4**s.levels
@@ -79,7 +53,7 @@ def pack_parts(w: Array, p: ConvProblem, s: StrassenSchedule) -> Array:
 def left_signs(levels: int) -> Array:
     """[product][part]: how often, and with which sign, a part of A is in the left operand of a product."""
     units = np.eye(4**levels, dtype=np.float32)
-    return np.ascontiguousarray(np.stack(left_operands(_ArraySums(), list(units))))
+    return np.ascontiguousarray(np.stack(left_operands(Numbers(), list(units))))
 
 
 def emit_left_operand(e: Emitter, levels: int, size: int, parts: Val, signs: Val, target: Val) -> None:
@@ -135,7 +109,7 @@ class StrassenTile:
                 data = [
                     e.load(places[column], 4 * row * blocks * p.x.plane) for row, column in part_indices(self.s.levels)
                 ]
-                operands = right_operands(VectorSums(e), data)
+                operands = right_operands(VectorAlgebra(e), data)
                 to = e.at(out, e.mul_add(j, self.vector))
                 for at, number in enumerate(wanted):
                     # Owned by the time the next pixel is stored.

@@ -11,8 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from sqzc.backends.llvm import codegen
+from sqzc.backends.llvm.jit import create_jit
 from sqzc.backends.llvm.library import Library
-from sqzc.backends.llvm.objects import compile_module, data_object, target_machine
+from sqzc.backends.llvm.objects import compile_module, data_object
 from sqzc.driver.debug.cases import Arrays
 from sqzc.ir.constant import Array
 from sqzc.plan.memory import align
@@ -127,7 +128,7 @@ class SteppedCode:
         self._barrier = _BARRIER(lambda sync, threads: None)
         address = ctypes.cast(self._barrier, ctypes.c_void_p).value
         assert address is not None
-        self._jit = llvm.create_lljit_compiler(target_machine(target), use_jit_link=True, suppress_errors=True)
+        self._jit = create_jit(target)
         builder = llvm.JITLibraryBuilder().add_current_process().import_symbol(codegen.BARRIER, address)
         for contents in objects:
             builder.add_object_img(contents)
