@@ -110,12 +110,12 @@ def split_flops(p: ConvProblem, s: conv_split.SplitSchedule) -> int:
 
 
 def winograd_split_flops(p: ConvProblem, s: conv_winograd_split.WinogradSplitSchedule) -> int:
-    """Of six products for every pair of tiles at every position; not of the transforms, which other units make."""
+    """Of all products of tiles at every position; not of the transforms, which other units make."""
     rows, columns = conv_winograd.grid(p, s.m)
     image_tiles = -(-rows // s.band) * -(-s.band * columns // s.rows) * s.rows
     channels = conv_winograd_split.groups_of(p, s) * s.oc_tiles * p.y_block
-    pairs = FORMS[s.m].size ** 2 * image_tiles * channels * conv_split.chunks_of(p) * 2 * p.lanes
-    return 2 * p.n * pairs * len(conv_split.TERMS)
+    products = FORMS[s.m].size ** 2 * conv_winograd_split.depth_of(p).products
+    return 2 * p.n * products * image_tiles * channels * 2 * p.lanes
 
 
 def done_flops(program: Program, step: Step) -> int:

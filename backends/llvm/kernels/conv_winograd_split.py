@@ -1,13 +1,13 @@
 """Winograd convolutions whose products are made by tile units (AMX), in float32 by parts of bfloat16.
 
 What is multiplied position by position is a matrix product of image tiles x input channels by input x output channels.
-Transforms are those of `conv_winograd`, splitting is that of `conv_split`; the channels of a pair lie beside each other
-in one block here, so that each block is transformed and stored alone.
+Transforms are those of `conv_winograd`, splitting is that of `conv_split`, also in that a tile holds two channel blocks
+side by side. Where one block is left, a tile holds two of its parts instead.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -15,24 +15,27 @@ import numpy as np
 from llvmlite import ir
 
 from sqzc.backends.llvm.algebra import VectorAlgebra
-from sqzc.backends.llvm.emit import PTR, Emitter, Val
+from sqzc.backends.llvm.emit import I32, PTR, Emitter, Val
 from sqzc.backends.llvm.family import Args, given
-from sqzc.backends.llvm.kernels.conv_split import I16, TileUnit, parts_of, store_pairs, tile_shapes
+from sqzc.backends.llvm.kernels.conv_split import TileUnit, parts_of, tile_shapes
 from sqzc.backends.llvm.kernels.conv_winograd import ConvWinograd, WinogradCode
 from sqzc.backends.llvm.packing import pack_bias, pack_conv
 from sqzc.backends.llvm.problems import ConvProblem, conv_problem
 from sqzc.backends.llvm.schedules.conv_direct import choose as choose_direct
 from sqzc.backends.llvm.schedules.conv_direct import predict as predict_direct
-from sqzc.backends.llvm.schedules.conv_split import PARTS, ROW_BYTES, TERMS, TILE_ROWS, WEIGHT_TILE, chunks_of
+from sqzc.backends.llvm.schedules.conv_split import PARTS, ROW_BYTES, TERMS, TILE_ROWS, WEIGHT_TILE
 from sqzc.backends.llvm.schedules.conv_winograd import choose as choose_vectors
 from sqzc.backends.llvm.schedules.conv_winograd import grid
 from sqzc.backends.llvm.schedules.conv_winograd import predict as predict_vectors
 from sqzc.backends.llvm.schedules.conv_winograd_split import (
+    SINGLE_TERMS,
     WinogradSplitSchedule,
-    block_bytes,
     choose,
+    depth_of,
     far_filters,
+    group_bytes,
     groups_of,
+    position_bytes,
     predict,
     prepared_bytes,
     scratch_layout,
@@ -99,42 +102,88 @@ class ConvWinogradSplit(ConvWinograd):
         _Parts(e, conv_problem(program, step), WinogradSplitSchedule.from_fields(step.schedule), args).emit()
 
     def prepare(self, e: Emitter, program: Program, step: Step, constants: tuple[Val, ...], prepared: Val) -> None:
-        """The parts of all filters, transformed."""
+        """The parts of all filters, transformed, group after group."""
         p, s = conv_problem(program, step), WinogradSplitSchedule.from_fields(step.schedule)
-        split_filters(e, p, s.m, p.oc_blocks, constants[0], prepared)
+
+        def group(index: Val, _: list[Val]) -> list[Val]:
+            oc = e.clamp_last(index, s.oc_tiles, p.oc_blocks)
+            split_filters(e, p, s, constants[0], oc, e.at(prepared, e.mul_add(index, group_bytes(p, s))))
+            return []
+
+        e.loop(0, groups_of(p, s), 1, group)
 
 
 def pack_filters(w: Array, p: ConvProblem) -> Array:
-    """[oc block][ic][3 x 3][oc lane] from [oc, ic, 3, 3], zeros past the channels, ic up to whole chunks."""
-    w = np.asarray(w, np.float32)
-    w = np.pad(w, [(0, 0), (0, chunks_of(p) * 2 * p.lanes - w.shape[1]), (0, 0), (0, 0)])
-    packed = pack_conv(w, p.lanes, p.y_block, 1)
+    """[oc block][ic][3 x 3][oc lane] from [oc, ic, 3, 3]; the channels of a pair of blocks alternate."""
+    packed = pack_conv(np.asarray(w, np.float32), p.lanes, p.y_block, 1)
     blocks, ic_blocks, _, _, lanes, width = packed.shape
-    return np.ascontiguousarray(packed.transpose(0, 1, 4, 2, 3, 5).reshape(blocks, ic_blocks * lanes, 9, width))
+    channels = packed.transpose(0, 1, 4, 2, 3, 5).reshape(blocks, ic_blocks, lanes, 9, width)
+    paired = ic_blocks // 2 * 2
+    pairs = channels[:, :paired].reshape(blocks, paired // 2, 2, lanes, 9, width).swapaxes(2, 3)
+    parts = [part.reshape(blocks, -1, 9, width) for part in (pairs, channels[:, paired:])]
+    return np.ascontiguousarray(np.concatenate(parts, axis=1))
 
 
-def split_filters(e: Emitter, p: ConvProblem, m: int, blocks: int, weights: Val, target: Val) -> None:
-    """The parts of U = G g G^T for so many channel blocks: [block][position][chunk][part] tiles."""
-    form, f, chunks = FORMS[m], VectorAlgebra(e), chunks_of(p)
-    vector = 4 * e.lanes
-    position = chunks * PARTS * WEIGHT_TILE
+def split_filters(e: Emitter, p: ConvProblem, s: WinogradSplitSchedule, weights: Val, oc: Val, target: Val) -> None:
+    """The parts of U = G g G^T of a group from channel block `oc`: [position][oc block][tile of a channel pair]."""
+    form, f, depth = FORMS[s.m], VectorAlgebra(e), depth_of(p)
+    taps = 9 * 4 * e.lanes
+    source = e.at(weights, e.mul_add(oc, p.ic_padded * taps))
 
-    def row(index: Val, _: list[Val]) -> list[Val]:
-        block, chunk, number = e.split_many(index, (blocks, chunks, TILE_ROWS))
-        source = e.at(weights, e.mul_add(index, 2 * 9 * vector))
-        out = e.at(target, e.mul_add(block, block_bytes(p, m), e.mul_add(chunk, PARTS * WEIGHT_TILE)))
-        out = e.at(out, e.mul_add(number, ROW_BYTES))
-        taps = [
-            [[e.load(source, (9 * which + 3 * u + v) * vector) for v in range(3)] for u in range(3)] for which in (0, 1)
-        ]
-        lines = zip(*(two_dimensional(f, form.filter, one) for one in taps), strict=True)
-        for i, (first, second) in enumerate(lines):
-            for j, pair in enumerate(zip(first, second, strict=True)):
-                store_pairs(e, *pair, e.at(out, (i * form.size + j) * position), WEIGHT_TILE, nearest=True)
-            e.fence()
-        return []
+    def rows(blocks: int, first: int, pairs: int) -> None:
+        def row(index: Val, _: list[Val]) -> list[Val]:
+            block, pair, number = e.split_many(index, (s.oc_tiles, pairs, TILE_ROWS))
+            pair = e.b.add(pair, e.i64(first))
+            at = e.mul_add(block, p.ic_padded * taps, e.mul_add(pair, 2 * TILE_ROWS * taps))
+            raw = e.at(source, e.b.add(at, e.mul_add(number, blocks * taps)))
+            at = e.mul_add(block, depth.weight_tiles * WEIGHT_TILE, e.mul_add(pair, PARTS * WEIGHT_TILE))
+            out = e.at(target, e.b.add(at, e.mul_add(number, ROW_BYTES)))
+            grids = [
+                [[e.load(raw, k * taps + (3 * u + v) * 4 * e.lanes) for v in range(3)] for u in range(3)]
+                for k in range(blocks)
+            ]
+            lines = zip(*(two_dimensional(f, form.filter, grid) for grid in grids), strict=True)
+            for i, line in enumerate(lines):
+                for j, values in enumerate(zip(*line, strict=True)):
+                    to = e.at(out, (i * form.size + j) * position_bytes(p, s))
+                    for k, (low, high) in enumerate(filter_parts(e, values)):
+                        e.store(beside(e, low, high), to, k * WEIGHT_TILE)
+                e.fence()
+            return []
 
-    e.loop(0, blocks * chunks * TILE_ROWS, 1, row)
+        e.loop(0, s.oc_tiles * pairs * TILE_ROWS, 1, row)
+
+    if depth.pairs:
+        rows(2, 0, depth.pairs)
+    if depth.single:
+        rows(1, depth.pairs, 1)
+
+
+def filter_parts(e: Emitter, values: Sequence[Val]) -> list[tuple[Val, Val]]:
+    """What the tiles of weights hold side by side: the parts of two filters, or those of one twice."""
+    parts = [parts_of(e, value, nearest=True) for value in values]
+    if len(parts) == 2:
+        return list(zip(*parts, strict=True))
+    ((first, second, third),) = parts
+    return [(first, first), (second, second), (third, first)]
+
+
+def data_parts(e: Emitter, values: Sequence[Val]) -> list[tuple[Val, Val]]:
+    """What the tiles of data hold side by side: the parts of two vectors, or the first of one with the others."""
+    parts = [parts_of(e, value, nearest=False) for value in values]
+    if len(parts) == 2:
+        return list(zip(*parts, strict=True))
+    ((first, second, third),) = parts
+    return [(first, second), (first, third)]
+
+
+def beside(e: Emitter, low: Val, high: Val) -> Val:
+    """The upper halves of the lanes of both, those of `low` in the lower halves."""
+
+    def constant(value: int) -> Val:
+        return ir.Constant(ir.VectorType(I32, e.lanes), [ir.Constant(I32, value)] * e.lanes)
+
+    return e.b.or_(e.b.lshr(low, constant(16)), e.b.and_(high, constant(-0x10000)))
 
 
 class _Parts(WinogradCode):
@@ -150,16 +199,18 @@ class _Parts(WinogradCode):
         self.count = s.band * self.columns
         self.own = scratch_layout(p, s)
         self.layout = self.own  # type: ignore[assignment]
-        self.chunks = chunks_of(p)
+        self.depth = depth_of(p)
         self.part = self.count * ROW_BYTES
+        self.block_bytes = self.depth.weight_tiles * WEIGHT_TILE
         self.v = args.scratch
         self.u = e.at(args.scratch, self.own.u_start)
         self.products = e.at(args.scratch, self.own.m_start)
         self.unit = TileUnit(e)
-        # Filters that do not stay in the second-level cache are prefetched a position ahead.
+        # Filters that do not stay in the second-level cache are prefetched a position ahead, by each block of tiles for
+        # each pair of channel blocks as many lines.
         tiles = -(-self.count // s.rows)
-        shares = -(-tiles // s.px_tiles) * self.chunks
-        self.far_lines = -(-self.chunks * PARTS * WEIGHT_TILE // 64 // shares) if far_filters(p, s, e.target) else 0
+        shares = -(-tiles // s.px_tiles) * (self.depth.pairs + self.depth.single)
+        self.far_lines = -(-position_bytes(p, s) // 64 // shares) if far_filters(p, s, e.target) else 0
 
     def emit(self) -> None:
         self.unit.configure(self.args.constants[2])
@@ -168,17 +219,16 @@ class _Parts(WinogradCode):
 
     def make(self, tile: Val, first: Val, oc: Val, y: Val, r: Val | None) -> None:
         """Products on tile units, then the output of all tiles of the band."""
-        self.multiply_all(self.filters(oc))
+        self.multiply_all(self.filters(tile, oc))
         self.transform_output(first, self.e.i64(0), self.count, oc, y, r)
 
-    def filters(self, oc: Val) -> Val:
+    def filters(self, group: Val, oc: Val) -> Val:  # type: ignore[override]
         """The parts of the filters of a group from channel block `oc`: prepared ones, else made now in scratch."""
         e, p, s, args = self.e, self.p, self.tiles, self.args
         missing = e.b.icmp_unsigned("==", args.prepared, ir.Constant(PTR, None))
         with e.when(missing):
-            raw = e.at(args.constants[0], e.mul_add(oc, self.chunks * 2 * TILE_ROWS * 9 * self.vector))
-            split_filters(e, p, s.m, s.oc_tiles, raw, self.u)
-        return e.b.select(missing, self.u, e.at(args.prepared, e.mul_add(oc, block_bytes(p, s.m))))
+            split_filters(e, p, s, args.constants[0], oc, self.u)
+        return e.b.select(missing, self.u, e.at(args.prepared, e.mul_add(group, group_bytes(p, s))))
 
     # -- data ---------------------------------------------------------------------------------------------------------
 
@@ -186,7 +236,6 @@ class _Parts(WinogradCode):
         """The parts of V = B^T d B for every tile of the band; tiles at the far edges are moved back inside."""
         e, p, s = self.e, self.p, self.tiles
         top, left, _, _ = p.pads
-        blocks = p.ic_padded // p.lanes
         origin = p.x.origin - top * p.x.row - left * p.x.pixel
         base = e.at(self.args.reads[0], e.mul_add(image, 4 * p.x.image, 4 * origin))
 
@@ -196,36 +245,33 @@ class _Parts(WinogradCode):
             corner = e.at(base, e.mul_add(h, 4 * p.x.row, e.mul_add(w, 4 * p.x.pixel)))
             row = e.at(self.v, e.mul_add(t, ROW_BYTES))
 
-            def block(c: Val, _: list[Val]) -> list[Val]:
-                chunk, half = e.split(c, 2)
-                out = e.at(row, e.mul_add(chunk, PARTS * self.part, e.mul_add(half, ROW_BYTES // 2)))
-                self.one_tile(e.at(corner, e.mul_add(c, 4 * p.x.plane)), out)
+            def pair(c: Val, _: list[Val]) -> list[Val]:
+                source = e.at(corner, e.mul_add(c, 8 * p.x.plane))
+                sides = [e.at(source, side * 4 * p.x.plane) for side in (0, 1)]
+                self.transform_blocks(sides, e.at(row, e.mul_add(c, PARTS * self.part)))
                 return []
 
-            e.loop(0, blocks, 1, block)
-            if blocks % 2:
-                # What the last chunk has no block for is multiplied too.
-                rest = e.at(row, (self.chunks - 1) * PARTS * self.part + ROW_BYTES // 2)
-                nothing = ir.Constant(ir.VectorType(I16, e.lanes), None)
-                for position in range(self.form.size**2):
-                    for k in range(PARTS):
-                        e.store(nothing, rest, position * self.own.v_step + k * self.part)
+            pairs = self.depth.pairs
+            e.loop(0, pairs, 1, pair)
+            if self.depth.single:
+                self.transform_blocks([e.at(corner, pairs * 8 * p.x.plane)], e.at(row, pairs * PARTS * self.part))
             return []
 
         e.loop(0, self.count, 1, tile)
 
-    def one_tile(self, source: Val, target: Val) -> None:
-        """The transform of one tile of one channel block, in parts of half a row each."""
+    def transform_blocks(self, sources: Sequence[Val], target: Val) -> None:
+        """The transform of one tile of a pair of channel blocks, or of a single one, in parts."""
         e, p, size = self.e, self.p, self.form.size
-        data = [[e.load(source, 4 * (i * p.x.row + j * p.x.pixel)) for j in range(size)] for i in range(size)]
-        halves = ir.VectorType(I16, 2 * e.lanes)
-        upper = [2 * lane + 1 for lane in range(e.lanes)]
-        for i, line in enumerate(two_dimensional(self.f, self.form.data, data)):
-            for j, value in enumerate(line):
+        grids = [
+            [[e.load(source, 4 * (i * p.x.row + j * p.x.pixel)) for j in range(size)] for i in range(size)]
+            for source in sources
+        ]
+        lines = zip(*(two_dimensional(self.f, self.form.data, grid) for grid in grids), strict=True)
+        for i, line in enumerate(lines):
+            for j, values in enumerate(zip(*line, strict=True)):
                 at = (i * size + j) * self.own.v_step
-                for k, bits in enumerate(parts_of(e, value, nearest=False)):
-                    words = e.b.bitcast(bits, halves)
-                    e.store(e.shuffle(words, words, upper), target, at + k * self.part)
+                for k, (low, high) in enumerate(data_parts(e, values)):
+                    e.store(beside(e, low, high), target, at + k * self.part)
             e.fence()
 
     # -- products -----------------------------------------------------------------------------------------------------
@@ -256,41 +302,57 @@ class _Parts(WinogradCode):
 
         `share` numbers the blocks of a position, each of which brings in as much of the next one's filters.
         """
-        e, s, unit = self.e, self.tiles, self.unit
-        data, weights = s.px_tiles * s.oc_tiles, s.px_tiles * s.oc_tiles + s.px_tiles
+        e, s, depth = self.e, self.tiles, self.depth
         places = [(i, j) for i in range(len(starts)) for j in range(s.oc_tiles)]
         for i, j in places:
-            unit.zero(i * s.oc_tiles + j)
+            self.unit.zero(i * s.oc_tiles + j)
         v = e.at(self.v, e.mul_add(number, self.own.v_step))
         rows = [e.at(v, e.mul_add(start, ROW_BYTES)) for start in starts]
-        u = e.at(filters, e.mul_add(number, self.chunks * PARTS * WEIGHT_TILE))
-        lines = self.far_lines
+        u = e.at(filters, e.mul_add(number, position_bytes(self.p, s)))
+        near = e.mul_add(share, (depth.pairs + depth.single) * 64 * self.far_lines, position_bytes(self.p, s))
 
-        def chunk(c: Val, _: list[Val]) -> list[Val]:
-            shift, own = e.mul_add(c, PARTS * self.part), e.at(u, e.mul_add(c, PARTS * WEIGHT_TILE))
-            near = e.at(u, e.mul_add(e.mul_add(share, self.chunks, c), 64 * lines, self.chunks * PARTS * WEIGHT_TILE))
-            for line in range(lines):
-                for j in range(s.oc_tiles):
-                    e.prefetch(near, j * block_bytes(self.p, s.m) + 64 * line, locality=2)
-            held = (-1, -1)
-            for term in TERMS:
-                if term[0] != held[0]:
-                    for i, row in enumerate(rows):
-                        unit.load(data + i, e.at(e.at(row, shift), term[0] * self.part))
-                if term[1] != held[1]:
-                    for j in range(s.oc_tiles):
-                        at = j * block_bytes(self.p, s.m) + term[1] * WEIGHT_TILE
-                        unit.load(weights + j, e.at(own, at))
-                held = term
-                for i, j in places:
-                    unit.multiply(i * s.oc_tiles + j, data + i, weights + j)
+        def step(c: Val, terms: Sequence[tuple[int, int]]) -> None:
+            at = e.mul_add(c, PARTS * self.part)
+            ahead = e.at(u, e.b.add(near, e.mul_add(c, 64 * self.far_lines)))
+            own = e.at(u, e.mul_add(c, PARTS * WEIGHT_TILE))
+            self.add_products([e.at(row, at) for row in rows], own, terms, ahead)
+
+        def pair(c: Val, _: list[Val]) -> list[Val]:
+            step(c, TERMS)
             return []
 
-        e.loop(0, self.chunks, 1, chunk)
+        e.loop(0, depth.pairs, 1, pair)
+        if depth.single:
+            step(e.i64(depth.pairs), SINGLE_TERMS)
         out = e.at(self.products, e.mul_add(number, self.own.m_step))
         for i, j in places:
             to = e.at(out, e.mul_add(starts[i], s.oc_tiles * self.vector, j * self.vector))
-            unit.store(i * s.oc_tiles + j, to, s.oc_tiles * self.vector)
+            self.unit.store(i * s.oc_tiles + j, to, s.oc_tiles * self.vector)
+
+    def add_products(self, rows: Sequence[Val], filters: Val, terms: Sequence[tuple[int, int]], ahead: Val) -> None:
+        """Adds the products of a pair of input channel blocks, or of a single one; between them lines are prefetched.
+
+        `rows` are the first tiles of data, `ahead` is what comes next of the filters.
+        """
+        e, s, unit = self.e, self.tiles, self.unit
+        data, weights = s.px_tiles * s.oc_tiles, s.px_tiles * s.oc_tiles + s.px_tiles
+        products = len(terms) * len(rows) * s.oc_tiles
+        made = 0
+        held = (-1, -1)
+        for term in terms:
+            if term[0] != held[0]:
+                for i, row in enumerate(rows):
+                    unit.load(data + i, e.at(row, term[0] * self.part))
+            if term[1] != held[1]:
+                for j in range(s.oc_tiles):
+                    unit.load(weights + j, e.at(filters, j * self.block_bytes + term[1] * WEIGHT_TILE))
+            held = term
+            for i in range(len(rows)):
+                for j in range(s.oc_tiles):
+                    unit.multiply(i * s.oc_tiles + j, data + i, weights + j)
+                    for line in range(made * self.far_lines // products, (made + 1) * self.far_lines // products):
+                        e.prefetch(ahead, 64 * line, locality=2)
+                    made += 1
 
     def sums(self, source: Val, block: Val) -> list[list[Val]]:
         """M of one tile of one channel block, and the bias at the position that is added to all results."""

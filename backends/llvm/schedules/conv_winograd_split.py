@@ -10,26 +10,32 @@ from sqzc.backends.llvm.family import Schedule
 from sqzc.backends.llvm.problems import ConvProblem
 from sqzc.backends.llvm.schedules.conv_split import (
     FAR_BYTES_PER_CYCLE,
-    LOAD_CYCLES,
-    LONE_PRODUCT_CYCLES,
     PARTS,
     PRODUCT_CYCLES,
     ROW_BYTES,
-    STORE_CYCLES,
     TERMS,
     TILE_REGISTERS,
     TILE_ROWS,
     WEIGHT_TILE,
-    chunks_of,
-    loads_of,
 )
 from sqzc.backends.llvm.schedules.conv_winograd import STORE_MISS, grid
 from sqzc.backends.llvm.winograd_math import FORMS
 from sqzc.diagnostics import ScheduleError
 from sqzc.target import Target
 
+# Products of a channel block alone: of tiles that hold its first part beside the second, or beside the third, by tiles
+# of weights that hold (first, first), (second, second), (third, first).
+SINGLE_TERMS = ((1, 2), (0, 1), (0, 0))
+# Cycles that the tile unit waits for every round over the sums; the fewer there are, the more that is.
+TERM_CYCLES = 8.0
+# Cycles to load or store a line of the second-level cache, or of the next one, among products (measured, AVX-512 server
+# core with AMX).
+LINE_LOAD = 0.7
+LINE_STORE = 2.0
+FAR_LINE_LOAD = 4.0
+FAR_LINE_STORE = 10.0
 # Cycles to split a vector and store its parts.
-SPLIT_CYCLES = 7.0
+SPLIT_CYCLES = 5.0
 
 
 @dataclass(frozen=True)
@@ -71,12 +77,44 @@ class WinogradSplitSchedule(Schedule):
 
 
 @dataclass(frozen=True)
+class Depth:
+    """How input channels are multiplied: `pairs` of channel blocks side by side, then perhaps a `single` one.
+
+    A pair is three tiles of data, its parts, by three of weights, in six products. A single block would leave half of
+    each tile empty; there it holds another of its parts: two tiles by three in three products.
+    """
+
+    pairs: int
+    single: int
+
+    @property
+    def data_tiles(self) -> int:
+        """Tiles of data at a position."""
+        return PARTS * self.pairs + (PARTS - 1) * self.single
+
+    @property
+    def weight_tiles(self) -> int:
+        """Tiles of weights at a position for a channel block."""
+        return PARTS * (self.pairs + self.single)
+
+    @property
+    def products(self) -> int:
+        """Products of a tile of sums at a position."""
+        return len(TERMS) * self.pairs + len(SINGLE_TERMS) * self.single
+
+
+def depth_of(p: ConvProblem) -> Depth:
+    """The input channels of a problem."""
+    return Depth(*divmod(p.ic_padded // p.lanes, 2))
+
+
+@dataclass(frozen=True)
 class Scratch:
     """Where things lie in a thread's scratch; all numbers are bytes.
 
-    Parts of transformed data at its start, [position][chunk][part][image tile] of a row each; then those of a group's
-    filters where none are prepared, [oc block][position][chunk][part]; then products, [position][image tile][oc].
-    Steps are from position to position, one cache line more than the data.
+    Tiles of transformed data at its start, [position][tile of a channel pair][image tile] of a row each; then a group's
+    filters where none are prepared; then products, [position][image tile][oc]. Steps are from position to position, one
+    cache line more than the data.
     """
 
     v_step: int
@@ -89,21 +127,26 @@ class Scratch:
 def scratch_layout(p: ConvProblem, s: WinogradSplitSchedule) -> Scratch:
     """The scratch of a schedule."""
     positions, count = FORMS[s.m].size ** 2, s.band * grid(p, s.m)[1]
-    v_step = chunks_of(p) * PARTS * count * ROW_BYTES + 64
+    v_step = depth_of(p).data_tiles * count * ROW_BYTES + 64
     m_step = count * s.oc_tiles * ROW_BYTES + 64
     u_start = positions * v_step
-    m_start = u_start + s.oc_tiles * block_bytes(p, s.m)
+    m_start = u_start + group_bytes(p, s)
     return Scratch(v_step, m_step, u_start, m_start, m_start + positions * m_step)
 
 
-def block_bytes(p: ConvProblem, m: int) -> int:
-    """The parts of the transformed filters of a channel block."""
-    return FORMS[m].size ** 2 * chunks_of(p) * PARTS * WEIGHT_TILE
+def position_bytes(p: ConvProblem, s: WinogradSplitSchedule) -> int:
+    """The parts of a group's filters at one position: [oc block][tile of a channel pair]."""
+    return s.oc_tiles * depth_of(p).weight_tiles * WEIGHT_TILE
+
+
+def group_bytes(p: ConvProblem, s: WinogradSplitSchedule) -> int:
+    """The parts of a group's transformed filters, position after position, as they are read."""
+    return FORMS[s.m].size ** 2 * position_bytes(p, s)
 
 
 def prepared_bytes(p: ConvProblem, s: WinogradSplitSchedule) -> int:
-    """The parts of all transformed filters, which a handle keeps."""
-    return p.oc_blocks * block_bytes(p, s.m)
+    """The parts of all transformed filters, group after group, which a handle keeps."""
+    return groups_of(p, s) * group_bytes(p, s)
 
 
 def far_filters(p: ConvProblem, s: WinogradSplitSchedule, target: Target) -> bool:
@@ -124,13 +167,13 @@ def candidates(p: ConvProblem, target: Target, forms: tuple[int, ...] = (4, 2)) 
         if p.oh < m or p.ow < m:
             continue
         rows, columns = grid(p, m)
-        per_row = FORMS[m].size ** 2 * columns * chunks_of(p) * PARTS * ROW_BYTES
+        per_row = FORMS[m].size ** 2 * columns * depth_of(p).data_tiles * ROW_BYTES
         band = max(1, min(rows, target.l2_bytes // 2 // per_row))
         for height in sorted({1, -(-rows // -(-rows // band))}):
             count = height * columns
             tiles = -(-count // TILE_ROWS)
-            # Of equals the first is taken: it spreads the filters' way from afar over more blocks.
-            for px_tiles, oc_tiles in ((1, 2), (2, 2), (2, 1), (1, 3), (3, 1), (1, 1)):
+            # Of equals the first is taken.
+            for px_tiles, oc_tiles in ((2, 2), (1, 2), (2, 1), (1, 3), (3, 1), (1, 1)):
                 if oc_tiles <= p.oc_blocks and px_tiles <= tiles:
                     yield WinogradSplitSchedule(m, px_tiles, oc_tiles, -(-count // tiles), height)
 
@@ -140,20 +183,23 @@ def predict(p: ConvProblem, s: WinogradSplitSchedule, target: Target) -> float:
     form = FORMS[s.m]
     rows, columns = grid(p, s.m)
     bands, count, positions = -(-rows // s.band), s.band * columns, form.size**2
-    chunks, groups = chunks_of(p), groups_of(p, s)
+    depth, groups, layout = depth_of(p), groups_of(p, s), scratch_layout(p, s)
     whole, rest = divmod(-(-count // s.rows), s.px_tiles)
+    # What is transformed and multiplied comes from the second-level cache and goes there, and beyond where it fills it.
+    far = positions * (layout.v_step + layout.m_step) > target.l2_bytes // 2
+    load, store = (FAR_LINE_LOAD, FAR_LINE_STORE) if far else (LINE_LOAD, LINE_STORE)
 
     def block(px_tiles: int) -> float:
         sums = px_tiles * s.oc_tiles
-        products = len(TERMS) * max(sums * PRODUCT_CYCLES, LONE_PRODUCT_CYCLES)
-        data, weights = loads_of(px_tiles, s.oc_tiles)
-        return chunks * max(products, (data + weights) * LOAD_CYCLES * 1.5) + sums * STORE_CYCLES * 2
+        term = sums * PRODUCT_CYCLES + TERM_CYCLES
+        return depth.products * term + s.rows * (px_tiles * depth.data_tiles * load + sums * store)
 
-    products = groups * positions * (whole * block(s.px_tiles) + rest * block(1))
+    filters = s.oc_tiles * depth.weight_tiles * TILE_ROWS * LINE_LOAD
+    products = groups * positions * (filters + whole * block(s.px_tiles) + rest * block(1))
     if far_filters(p, s, target):
         products = max(products, prepared_bytes(p, s) / FAR_BYTES_PER_CYCLE)
     data = count * (p.ic_padded // p.lanes) * (form.data_ops * form.size + 12 + positions * SPLIT_CYCLES)
-    output = form.output_ops * (form.size + form.m) / 2 + positions * 2.0 + form.m**2 * STORE_MISS
+    output = form.output_ops * (form.size + form.m) / 2 + positions * load + form.m**2 * STORE_MISS
     return p.n * bands * (data + products + groups * s.oc_tiles * count * output)
 
 
