@@ -23,8 +23,10 @@ from typing import Any
 import click
 
 import sqzc
-from sqzc.backends.llvm.problems import ConvProblem, conv_problem
+from sqzc.backends.llvm.kernels.split_pool import strips_of
+from sqzc.backends.llvm.problems import ConvProblem, conv_problem, fused_pool_problem
 from sqzc.backends.llvm.schedules import conv_split, conv_strassen, conv_winograd, conv_winograd_split
+from sqzc.backends.llvm.schedules.tile_unit import UNIT
 from sqzc.backends.llvm.strassen_math import PRODUCTS, Sum, recombination
 from sqzc.backends.llvm.winograd_math import FORMS
 from sqzc.cli.console import show_table
@@ -103,10 +105,15 @@ def strassen_flops(p: ConvProblem, s: conv_strassen.StrassenSchedule) -> int:
     return 2 * p.n * (products + inner + made * part.oc * part.ow)
 
 
-def split_flops(p: ConvProblem, s: conv_split.SplitSchedule) -> int:
-    """Of six products for every pair of tiles, those included that hang over an edge."""
-    tiles = conv_split.tiles_of(p, s.rows) * s.rows * conv_split.groups_of(p, s) * s.oc_tiles * p.y_block
-    return 2 * p.n * tiles * conv_split.chunks_of(p) * 2 * p.lanes * len(conv_split.TERMS)
+def split_flops(program: Program, step: Step) -> int:
+    """Of all products of tiles, those included that hang over an edge or that two strips have."""
+    p, s = conv_problem(program, step), conv_split.SplitSchedule.from_fields(step.schedule)
+    pixels = conv_split.tiles_of(p, s) * s.rows
+    if "max_pool2d" in step.kernel:
+        pixels = strips_of(fused_pool_problem(program, step, p), s) * p.oh * s.px_tiles * s.rows
+    channels = conv_split.groups_of(p, s) * s.oc_tiles * p.y_block
+    products = sum(len(conv_split.terms_of(p, chunk)) for chunk in range(conv_split.chunks_of(p)))
+    return 2 * p.n * pixels * channels * products * 2 * UNIT
 
 
 def winograd_split_flops(p: ConvProblem, s: conv_winograd_split.WinogradSplitSchedule) -> int:
@@ -131,7 +138,7 @@ def done_flops(program: Program, step: Step) -> int:
     if "winograd" in step.kernel:
         return winograd_flops(p, conv_winograd.WinogradSchedule.from_fields(step.schedule))
     if in_parts(step):
-        return split_flops(p, conv_split.SplitSchedule.from_fields(step.schedule))
+        return split_flops(program, step)
     if "strassen" in step.kernel:
         return strassen_flops(p, conv_strassen.StrassenSchedule.from_fields(step.schedule))
     return conv_flops(p)

@@ -9,7 +9,7 @@ from sqzc.backends.llvm.family import CautiousFamily, Family
 from sqzc.backends.llvm.general import GENERAL
 from sqzc.backends.llvm.kernels.conv_direct import ConvDirect
 from sqzc.backends.llvm.kernels.conv_pool import ConvGlobalAverage, ConvMaxPool
-from sqzc.backends.llvm.kernels.conv_split import ConvSplit, ConvSplitAverage
+from sqzc.backends.llvm.kernels.conv_split import ConvSplit, ConvSplitAverage, ConvSplitMaxPool
 from sqzc.backends.llvm.kernels.conv_strassen import ConvStrassen, ConvStrassenAverage
 from sqzc.backends.llvm.kernels.conv_winograd import ConvWinograd
 from sqzc.backends.llvm.kernels.conv_winograd_split import ConvWinogradSplit
@@ -37,6 +37,7 @@ WINOGRAD: Mapping[str, ConvWinograd | None] = {
 FAMILIES: tuple[Family, ...] = (
     ConvWinogradSplit(),
     ConvWinograd(),
+    ConvSplitMaxPool(),
     ConvMaxPool(),
     ConvSplitAverage(),
     ConvSplit(),

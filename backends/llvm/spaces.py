@@ -13,7 +13,7 @@ from sqzc.backends.llvm.family import Family, Schedule
 from sqzc.backends.llvm.kernels.conv_direct import ConvDirect
 from sqzc.backends.llvm.kernels.conv_grouped import ConvGrouped, one_group
 from sqzc.backends.llvm.kernels.conv_pool import ConvGlobalAverage, ConvMaxPool, row_candidates, rows_price
-from sqzc.backends.llvm.kernels.conv_split import ConvSplit, ConvSplitAverage
+from sqzc.backends.llvm.kernels.conv_split import ConvSplit, ConvSplitAverage, ConvSplitMaxPool
 from sqzc.backends.llvm.kernels.conv_strassen import ConvStrassen, ConvStrassenAverage
 from sqzc.backends.llvm.kernels.conv_winograd import ConvWinograd
 from sqzc.backends.llvm.kernels.conv_winograd_split import ConvWinogradSplit
@@ -114,9 +114,7 @@ STRASSEN = Space(
 SPLIT = Space(
     SplitSchedule,
     conv_problem,
-    lambda family, p, target: (
-        s for s in conv_split.candidates(p, target) if not cast(ConvSplit, family).whole or conv_split.is_whole(p, s)
-    ),
+    lambda family, p, target: cast(ConvSplit, family).candidates()(p, target),
     conv_split.predict,
 )
 
@@ -147,6 +145,7 @@ SPACES: Mapping[str, Space] = {
     ),
     ConvSplit.name: SPLIT,
     ConvSplitAverage.name: SPLIT,
+    ConvSplitMaxPool.name: SPLIT,
     ConvStrassen.name: STRASSEN,
     ConvStrassenAverage.name: STRASSEN,
     ConvWinograd.name: Space(

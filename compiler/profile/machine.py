@@ -22,7 +22,7 @@ from llvmlite import ir
 
 from sqzc.backends.llvm.emit import I64, PTR, VOID, Emitter, Val, f32_const
 from sqzc.backends.llvm.jit import LoadedCode, load_in_process
-from sqzc.backends.llvm.kernels.conv_split import TileUnit, tile_shapes
+from sqzc.backends.llvm.kernels.tile_unit import TileUnit, tile_shapes
 from sqzc.backends.llvm.objects import compile_module
 from sqzc.backends.llvm.schedules.conv_direct import registers
 from sqzc.backends.llvm.schedules.conv_split import SplitSchedule
@@ -223,20 +223,24 @@ def _measure_fed(code: LoadedCode, target: Target, tile: tuple[int, int], togeth
 
 
 def _measure_tiles(code: LoadedCode, together: Together) -> float:
+    """The median of runs of some milliseconds, as for `_measure_fed`."""
     function = ctypes.CFUNCTYPE(None, ctypes.c_int64, ctypes.c_void_p)(code.addresses[TILES])
     data = [_aligned(_TILE_BYTES) for _ in range(together.threads)]
     for memory in data:
+        # Ordinary numbers here too; the upper halves of float32 are bfloat16.
+        numbers = np.random.default_rng(0).uniform(-1.0, 1.0, (memory.size - 64) // 2).astype(np.float32)
+        memory[64:] = (numbers.view(np.uint32) >> 16).astype(np.uint16).view(np.uint8)
         memory[:64] = tile_shapes(_TILES).view(np.uint8)
-    loops = 40_000
+    loops = 200_000
 
     def work(thread: int) -> float:
         function(loops, data[thread].ctypes.data)
         return 2.0 * loops * _TILES.px_tiles * _TILES.oc_tiles * 16 * 16 * 32
 
-    return together.best(work, 12)
+    return statistics.median(together.rate(work) for _ in range(12))
 
 
-_TILES = SplitSchedule(2, 2, 16, 1, 1)
+_TILES = SplitSchedule(2, 2, 16, 1)
 """Registers as the kernels use them: four tiles of sums, two of each operand."""
 
 _TILE_BYTES = 64 + 4 * 1024

@@ -118,11 +118,11 @@ def blocked() -> Iterator[Case]:
         for k, size in ((1, 5), (3, 7), (5, 9)):
             options: dict[str, Any] = {"pads": (k // 2,) * 4, "act": RELU}
             yield conv("conv2d.*", (1, ic, size, size), (oc, ic, k, k), layout="blocked", **options)
-        yield conv("conv2d.direct", (2, ic, 9, 13), (oc, ic, 3, 3), layout="blocked", stride=(2, 2), pads=(1, 0, 0, 2))
+        yield conv("conv2d.[ds]*", (2, ic, 9, 13), (oc, ic, 3, 3), layout="blocked", stride=(2, 2), pads=(1, 0, 0, 2))
         residual = {"residual": True, "constant": frozenset({1, 2}), "act": SIGMOID}
         yield conv("conv2d.*", (1, ic, 6, 11), (oc, ic, 3, 3), layout="blocked", pads=SAME, **residual)
-    yield conv("conv2d.direct", (2, 3, 33, 33), (64, 3, 7, 7), layout="out", stride=(2, 2), pads=(3, 3, 3, 3))
-    yield conv("conv2d.direct", (1, 16, 9, 9), (16, 16, 3, 3), layout="blocked", dilation=(2, 2), pads=(2, 2, 2, 2))
+    yield conv("conv2d.[ds]*", (2, 3, 33, 33), (64, 3, 7, 7), layout="out", stride=(2, 2), pads=(3, 3, 3, 3))
+    yield conv("conv2d.[ds]*", (1, 16, 9, 9), (16, 16, 3, 3), layout="blocked", dilation=(2, 2), pads=(2, 2, 2, 2))
     yield conv("conv2d.winograd*", (1, 64, 28, 28), (64, 64, 3, 3), layout="blocked", pads=SAME)
     yield conv("conv2d.winograd*", (2, 32, 9, 14), (40, 32, 3, 3), layout="blocked", pads=SAME, act=SIGMOID)
     average = nn.AvgPool2d(kernel=(14, 14))

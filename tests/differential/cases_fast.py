@@ -11,11 +11,12 @@ from differential.forcing import always_strassen, force, prefer
 
 from sqzc.backends.llvm.kernels.conv_direct import ConvDirect
 from sqzc.backends.llvm.kernels.conv_pool import ConvGlobalAverage, ConvMaxPool
-from sqzc.backends.llvm.kernels.conv_split import ConvSplit, ConvSplitAverage
+from sqzc.backends.llvm.kernels.conv_split import ConvSplit, ConvSplitAverage, ConvSplitMaxPool
 from sqzc.backends.llvm.kernels.conv_strassen import ConvStrassen, ConvStrassenAverage
 from sqzc.backends.llvm.kernels.conv_winograd import ConvWinograd
 from sqzc.backends.llvm.kernels.conv_winograd_split import ConvWinogradSplit
 from sqzc.backends.llvm.schedules.conv_direct import DirectSchedule
+from sqzc.backends.llvm.schedules.conv_split import SplitSchedule
 from sqzc.backends.llvm.schedules.conv_strassen import StrassenSchedule
 from sqzc.backends.llvm.schedules.conv_winograd import WinogradSchedule
 from sqzc.ir import TensorType
@@ -36,6 +37,7 @@ FAMILIES = {
         ConvSplit(always=True),
         ConvWinogradSplit(wherever=True),
         ConvSplitAverage(always=True),
+        ConvSplitMaxPool(always=True),
     )
 }
 
@@ -55,7 +57,15 @@ def cases(lanes: int, tile_products: bool) -> dict[str, tuple[Case, Any]]:
     parts: dict[str, tuple[Case, Any]] = {
         "parts": (blocked("conv2d.split", 3 * lanes, (7, 9), 1, **residual), None),
         "parts and winograd": (blocked("conv2d.winograd_split", 3 * lanes, (11, 9), 3, pads=SAME, **residual), None),
-        "parts and average": (blocked("conv2d.split+avg_pool2d", 3 * lanes, (4, 6), 1, then=average), None),
+        "parts and average": (
+            blocked("conv2d.split+avg_pool2d", 3 * lanes, (4, 6), 1, then=average),
+            SplitSchedule(1, 1, 16, 2),
+        ),
+        "parts of windows": (blocked("conv2d.split", lanes, (9, 7), 3, pads=SAME, stride=(2, 1)), None),
+        "parts and maximum": (
+            blocked("conv2d.split+max_pool2d", lanes, (7, 20), 3, pads=SAME, then=(MaxPool2d(kernel=(3, 3)),)),
+            None,
+        ),
     }
     return {
         **(parts if tile_products else {}),

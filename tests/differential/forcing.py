@@ -10,9 +10,18 @@ import pytest
 
 from sqzc.backends.llvm import library
 from sqzc.backends.llvm.family import Family, Schedule
-from sqzc.backends.llvm.kernels import conv_direct, conv_pool, conv_strassen, conv_winograd, conv_winograd_split, pool
+from sqzc.backends.llvm.kernels import (
+    conv_direct,
+    conv_pool,
+    conv_split,
+    conv_strassen,
+    conv_winograd,
+    conv_winograd_split,
+    pool,
+)
 from sqzc.backends.llvm.problems import ConvProblem, PoolProblem
 from sqzc.backends.llvm.schedules.conv_direct import DirectSchedule
+from sqzc.backends.llvm.schedules.conv_split import SplitSchedule
 from sqzc.backends.llvm.schedules.conv_strassen import StrassenSchedule, applies
 from sqzc.backends.llvm.schedules.conv_winograd import WinogradSchedule
 from sqzc.backends.llvm.schedules.pool import PoolSchedule
@@ -45,7 +54,7 @@ def force(patch: pytest.MonkeyPatch, schedule: Schedule) -> None:
     """Every kernel of the schedule's kind runs with it; the schedule's own check must pass where it has one."""
 
     def chosen(problem: Problem, target: Target, *_: object) -> Schedule:
-        if isinstance(schedule, DirectSchedule | WinogradSchedule):
+        if isinstance(schedule, DirectSchedule | WinogradSchedule | SplitSchedule):
             assert isinstance(problem, ConvProblem)
             schedule.check(problem, target)
         return schedule
@@ -53,6 +62,7 @@ def force(patch: pytest.MonkeyPatch, schedule: Schedule) -> None:
     choosers: dict[type[Schedule], tuple[tuple[ModuleType, str], ...]] = {
         DirectSchedule: ((conv_direct, "choose"), (conv_pool, "choose")),
         WinogradSchedule: ((conv_winograd, "choose"),),
+        SplitSchedule: ((conv_split, "choose"),),
         PoolSchedule: ((pool, "choose"), (conv_pool, "choose_pool")),
     }
     if isinstance(schedule, StrassenSchedule):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,17 +14,17 @@ from differential.compiling import Compiled
 from differential.forcing import prefer
 
 from sqzc.backends.llvm.kernels import conv_split, conv_winograd_split
-from sqzc.backends.llvm.kernels.conv_split import ConvSplit, ConvSplitAverage
+from sqzc.backends.llvm.kernels.conv_split import ConvSplit, ConvSplitAverage, ConvSplitMaxPool
 from sqzc.backends.llvm.kernels.conv_winograd_split import ConvWinogradSplit
 from sqzc.backends.llvm.library import Library
 from sqzc.backends.llvm.problems import ConvProblem, conv_problem
-from sqzc.backends.llvm.schedules.conv_split import SplitSchedule, applies, candidates, choose, tiles_of
+from sqzc.backends.llvm.schedules.conv_split import SplitSchedule, applies, blocks_of, candidates, choose
 from sqzc.backends.llvm.schedules.conv_winograd_split import candidates as winograd_candidates
 from sqzc.backends.reference import evaluate
 from sqzc.ir import Graph
 from sqzc.ir.constant import Constant
 from sqzc.ir.ops.activation import NONE, Activation
-from sqzc.ir.ops.nn import AvgPool2d, Conv2d
+from sqzc.ir.ops.nn import AvgPool2d, Conv2d, MaxPool2d
 from sqzc.ir.ops.shape import Relayout
 from sqzc.ir.types import PLAIN, Layout, f32
 from sqzc.plan.lower import lower
@@ -38,7 +38,7 @@ def target(monkeypatch: pytest.MonkeyPatch) -> Target:
     """The target with tile products, on which they run wherever they can."""
     found = target_or_skip("x86-64-v4-amx")
     prefer(monkeypatch, ConvSplitAverage(), ConvSplit())
-    monkeypatch.setattr(conv_split, "pays", lambda p, target, whole: True)
+    monkeypatch.setattr(conv_split, "pays", lambda p, target, among: True)
     return found
 
 
@@ -87,6 +87,57 @@ def test_every_shape(name: str, average: bool, target: Target) -> None:
     check(case(*SHAPES[name], average=average), target)
 
 
+WINDOWS: dict[str, tuple[int, int, tuple[int, int], tuple[int, int], dict[str, Any]]] = {
+    # input channels, output channels, size, window, attributes
+    "three rows, three columns": (32, 40, (7, 9), (3, 3), {"pads": (1, 1, 1, 1)}),
+    "a tall window": (48, 64, (12, 8), (7, 1), {"pads": (3, 0, 3, 0)}),
+    "a wide window": (16, 16, (8, 12), (1, 7), {"pads": (0, 3, 0, 3)}),
+    "every second pixel": (80, 33, (15, 13), (3, 3), {"stride": (2, 2), "pads": (1, 1, 0, 0)}),
+    "a strided point": (64, 48, (9, 10), (1, 1), {"stride": (2, 3)}),
+    "holes": (17, 32, (12, 14), (3, 2), {"dilation": (2, 3)}),
+    "few pixels": (32, 64, (5, 5), (5, 5), {}),
+    "row-major": (3, 40, (17, 19), (3, 3), {"layout": "out", "stride": (2, 2)}),
+    "row-major and padded": (2, 16, (11, 23), (5, 4), {"layout": "out", "pads": (2, 1, 2, 2)}),
+    "row-major, large": (3, 64, (24, 22), (7, 7), {"layout": "out", "stride": (2, 2), "pads": (3, 3, 3, 3)}),
+}
+
+
+@pytest.mark.parametrize("name", WINDOWS)
+def test_every_window(name: str, target: Target) -> None:
+    ic, oc, size, window, more = WINDOWS[name]
+    more = {"layout": "blocked", **more}
+    check(conv("conv2d.split", (2, ic, *size), (oc, ic, *window), act=RELU, **more), target)
+
+
+def test_the_average_of_a_window(target: Target) -> None:
+    then = (AvgPool2d(kernel=(9, 7)),)
+    item = conv(
+        "conv2d.split+avg_pool2d", (2, 48, 9, 7), (40, 48, 3, 3), layout="blocked", pads=(1, 1, 1, 1), then=then
+    )
+    check(item, target)
+
+
+POOLS: dict[str, tuple[int, int, tuple[int, int], tuple[int, int], dict[str, Any], dict[str, Any]]] = {
+    # input channels, output channels, size, window, attributes, those of the pool
+    "row-major": (3, 40, (35, 37), (3, 3), {"layout": "out", "stride": (2, 2)}, {"kernel": (3, 3), "stride": (2, 2)}),
+    "borders": (32, 80, (9, 21), (3, 3), {"pads": (1, 1, 1, 1)}, {"kernel": (3, 3), "pads": (1, 1, 1, 1)}),
+    "strips": (16, 70, (8, 61), (1, 1), {}, {"kernel": (2, 3), "stride": (1, 2)}),
+    "apart": (16, 16, (8, 40), (1, 1), {}, {"kernel": (2, 2), "stride": (2, 2)}),
+    "one strip": (32, 33, (20, 16), (1, 1), {}, {"kernel": (3, 2), "stride": (1, 1)}),
+    "past the end": (32, 48, (19, 19), (1, 1), {}, {"kernel": (3, 3), "stride": (2, 2), "pads": (0, 0, 1, 1)}),
+    "a row at a time": (32, 48, (12, 20), (3, 3), {}, {"kernel": (1, 4), "stride": (3, 4)}),
+}
+
+
+@pytest.mark.parametrize("act", [RELU, SIGMOID, NONE], ids=lambda act: str(act.fn))
+@pytest.mark.parametrize("name", POOLS)
+def test_a_pool_behind(name: str, act: Activation, target: Target, monkeypatch: pytest.MonkeyPatch) -> None:
+    prefer(monkeypatch, ConvSplitMaxPool())
+    ic, oc, size, window, more, pool = POOLS[name]
+    more = {"layout": "blocked", **more, "then": (MaxPool2d(**pool),)}
+    check(conv("conv2d.split+max_pool2d", (2, ic, *size), (oc, ic, *window), act=act, **more), target)
+
+
 def test_a_residual(target: Target) -> None:
     check(case(48, 40, (5, 7), 2, RELU, residual=True, constant=frozenset({1, 2})), target)
 
@@ -97,18 +148,16 @@ def test_every_schedule(target: Target, average: bool, monkeypatch: pytest.Monke
     program = Compiled(build(item, target), target).program
     (step,) = [step for step in program.steps if step.kernel == item.kernel]
     p = conv_problem(program, step)
-    every = set(candidates(p, target))
-    shapes = {(s.px_tiles, s.oc_tiles) for s in every}
-    assert shapes == {(2, 2), (3, 1), (1, 3), (2, 1), (1, 2), (1, 1)}
-    chosen = [next(s for s in sorted(every, key=str) if (s.px_tiles, s.oc_tiles) == shape) for shape in shapes]
-    tiles = tiles_of(p, 13)
-    chosen += [SplitSchedule(2, 2, 13, chunks, span) for chunks in (1, 2, 5) for span in (1, 3, tiles)]
-    # Sums are added to in the same order, whether they go to memory in between or not.
+    every = sorted(set(candidates(p, target)), key=str)
+    assert {(s.px_tiles, s.oc_tiles) for s in every} == {(2, 2), (1, 4), (3, 1), (1, 3), (2, 1), (1, 2), (1, 1)}
+    other = SplitSchedule(2, 2, 13, 3)
+    spans = (blocks_of(p, other),) if average else (1, 2, blocks_of(p, other))
+    chosen = [*every, *(replace(other, span=span) for span in spans)]
+    # Sums are added to in the same order, whichever pixels and channels are taken together.
     seen = set()
     for s in chosen:
         s.check(p, target)
-        whole = dataclasses.replace(s, span=tiles_of(p, s.rows)) if average else s
-        monkeypatch.setattr(conv_split, "choose", lambda p, target, whole, s=whole: s)
+        monkeypatch.setattr(conv_split, "choose", lambda p, target, among, s=s: s)
         seen.add(check(item, target))
     assert len(seen) == 1
 
@@ -127,12 +176,13 @@ def test_rows_apart(target: Target) -> None:
         y = graph.insert(op, [image, w], types=[type_.with_layout(blocks)]).output
         graph.add_output(f"y{k}", graph.insert(Relayout(), [y], types=[type_.with_layout(PLAIN)]).output)
     compiled = Compiled(graph, target)
-    (step,) = [step for step in compiled.program.steps if step.kernel == "conv2d.split"]
-    assert conv_problem(compiled.program, step).x.row == (10 + 2) * LANES
+    found = [conv_problem(compiled.program, step) for step in compiled.program.steps if step.kernel == "conv2d.split"]
+    assert {p.kh: p.x.row for p in found} == {1: (10 + 2) * LANES, 3: (10 + 2) * LANES}
     data = {"x": rng.standard_normal(shape, np.float32)}
     want = evaluate(graph, data, dtype="float64")
     results = compiled(data, prepared=compiled.prepared(), threads=2)
-    assert_close(results["y1"], want["y1"], 2 * LANES, "y1")
+    for k in (1, 3):
+        assert_close(results[f"y{k}"], want[f"y{k}"], 2 * LANES * k * k, f"y{k}")
 
 
 def test_numbers_of_all_sizes(target: Target) -> None:

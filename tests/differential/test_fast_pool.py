@@ -23,7 +23,14 @@ from sqzc.target import Target
 
 FUSED = ConvMaxPool.name
 AVERAGED = ConvGlobalAverage.name
-OTHERS = ("conv2d.winograd", "conv2d.strassen", "conv2d.strassen+avg_pool2d")
+OTHERS = (
+    "conv2d.winograd",
+    "conv2d.strassen",
+    "conv2d.strassen+avg_pool2d",
+    "conv2d.split",
+    "conv2d.split+avg_pool2d",
+    "conv2d.split+max_pool2d",
+)
 CEIL, FLOOR = Rounding.CEIL, Rounding.FLOOR
 CLIP = Activation("clip", (-0.5, 0.5))
 

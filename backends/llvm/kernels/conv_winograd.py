@@ -25,8 +25,7 @@ from sqzc.backends.llvm.error_bounds import BUDGET, winograd_error
 from sqzc.backends.llvm.family import Args, given
 from sqzc.backends.llvm.packing import pack_bias, pack_conv
 from sqzc.backends.llvm.problems import ConvProblem, conv_problem
-from sqzc.backends.llvm.schedules.conv_direct import choose as choose_direct
-from sqzc.backends.llvm.schedules.conv_direct import predict as predict_direct
+from sqzc.backends.llvm.schedules.conv_split import plain_cycles
 from sqzc.backends.llvm.schedules.conv_winograd import (
     WinogradSchedule,
     choose,
@@ -101,7 +100,7 @@ class ConvWinograd:
         if self.always:
             return True
         p = expected_problem(node, target)
-        return predict(p, choose(p, target, forms), target) < predict_direct(p, choose_direct(p, target), target)
+        return predict(p, choose(p, target, forms), target) < plain_cycles(p, target)
 
     def admitted(self, node: Node) -> tuple[int, ...]:
         """The forms whose rounding error keeps the budget, as do those smaller than one that does."""

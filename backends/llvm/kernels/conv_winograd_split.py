@@ -17,18 +17,15 @@ from llvmlite import ir
 from sqzc.backends.llvm.algebra import VectorAlgebra
 from sqzc.backends.llvm.emit import I32, PTR, Emitter, Val
 from sqzc.backends.llvm.family import Args, given
-from sqzc.backends.llvm.kernels.conv_split import TileUnit, parts_of, tile_shapes
 from sqzc.backends.llvm.kernels.conv_winograd import ConvWinograd, WinogradCode
+from sqzc.backends.llvm.kernels.tile_unit import TileUnit, parts_of, tile_shapes
 from sqzc.backends.llvm.packing import pack_bias, pack_conv
 from sqzc.backends.llvm.problems import ConvProblem, conv_problem
-from sqzc.backends.llvm.schedules.conv_direct import choose as choose_direct
-from sqzc.backends.llvm.schedules.conv_direct import predict as predict_direct
-from sqzc.backends.llvm.schedules.conv_split import PARTS, ROW_BYTES, TERMS, TILE_ROWS, WEIGHT_TILE
+from sqzc.backends.llvm.schedules.conv_split import plain_cycles
 from sqzc.backends.llvm.schedules.conv_winograd import choose as choose_vectors
 from sqzc.backends.llvm.schedules.conv_winograd import grid
 from sqzc.backends.llvm.schedules.conv_winograd import predict as predict_vectors
 from sqzc.backends.llvm.schedules.conv_winograd_split import (
-    SINGLE_TERMS,
     WinogradSplitSchedule,
     choose,
     depth_of,
@@ -40,6 +37,7 @@ from sqzc.backends.llvm.schedules.conv_winograd_split import (
     prepared_bytes,
     scratch_layout,
 )
+from sqzc.backends.llvm.schedules.tile_unit import LONE_TERMS, PARTS, ROW_BYTES, TERMS, TILE_ROWS, WEIGHT_TILE
 from sqzc.backends.llvm.selecting import expected_problem
 from sqzc.backends.llvm.winograd_math import FORMS, two_dimensional
 from sqzc.ir.constant import Array
@@ -80,7 +78,7 @@ class ConvWinogradSplit(ConvWinograd):
             return s is not None
         cost = predict(p, s, target)
         vectors = predict_vectors(p, choose_vectors(p, target, forms), target)
-        return cost < vectors and (self.always or cost < predict_direct(p, choose_direct(p, target), target))
+        return cost < vectors and (self.always or cost < plain_cycles(p, target))
 
     def refusal(self, node: Node, target: Target) -> str:
         """Nothing: the form on vectors is asked next, and says it."""
@@ -323,7 +321,7 @@ class _Parts(WinogradCode):
 
         e.loop(0, depth.pairs, 1, pair)
         if depth.single:
-            step(e.i64(depth.pairs), SINGLE_TERMS)
+            step(e.i64(depth.pairs), LONE_TERMS)
         out = e.at(self.products, e.mul_add(number, self.own.m_step))
         for i, j in places:
             to = e.at(out, e.mul_add(starts[i], s.oc_tiles * self.vector, j * self.vector))

@@ -102,7 +102,7 @@ def emit_max_row(
 def _store_edge(e: Emitter, p: PoolProblem, rows: list[Val], y: Val, j: int, finish: Callable[[Val], Val]) -> None:
     columns = {min(max(j * p.op.stride[1] + v - p.op.pads[1], 0), p.iw - 1) for v in range(p.op.kernel[1])}
     taps = [e.load(row, 4 * column * p.x.pixel) for column in sorted(columns) for row in rows]
-    e.store(finish(_largest(e, taps)), y, 4 * j * p.y.pixel)
+    e.store(finish(largest(e, taps)), y, 4 * j * p.y.pixel)
 
 
 def _store_tile(
@@ -118,11 +118,11 @@ def _store_tile(
         window = range(t * stride, t * stride + kernel)
         for number in window:
             if number not in columns:
-                columns[number] = _largest(e, [e.load(row, 4 * number * p.x.pixel) for row in moved])
-        e.store(finish(_largest(e, [columns[number] for number in window])), out, 4 * t * p.y.pixel)
+                columns[number] = largest(e, [e.load(row, 4 * number * p.x.pixel) for row in moved])
+        e.store(finish(largest(e, [columns[number] for number in window])), out, 4 * t * p.y.pixel)
 
 
-def _largest(e: Emitter, values: list[Val]) -> Val:
+def largest(e: Emitter, values: list[Val]) -> Val:
     """The largest, NaN if any is.
 
     MAXPS gives its second operand when one is NaN, so only a NaN in the first one gets lost. One comparison finds that

@@ -1,96 +1,156 @@
-"""Schedule of the 1 x 1 convolution on units that multiply tiles of bfloat16 (AMX)."""
+"""Schedule of the convolution on units that multiply tiles of bfloat16 (AMX)."""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 
 from sqzc.backends.llvm.family import Schedule
 from sqzc.backends.llvm.problems import ConvProblem
+from sqzc.backends.llvm.schedules.conv_direct import choose as choose_direct
+from sqzc.backends.llvm.schedules.conv_direct import predict as predict_direct
+from sqzc.backends.llvm.schedules.tile_unit import (
+    FAR_BYTES_PER_CYCLE,
+    LONE_TERMS,
+    PARTS,
+    ROW_BYTES,
+    TERMS,
+    TILE_REGISTERS,
+    TILE_ROWS,
+    UNIT,
+    WEIGHT_TILE,
+    Term,
+    fits,
+    product_cycles,
+    registers_of,
+)
 from sqzc.diagnostics import ScheduleError
+from sqzc.plan.program import Geometry
 from sqzc.target import Target
 
-# Rows of a tile and bytes of a row, at most; tile registers.
-TILE_ROWS = 16
-ROW_BYTES = 64
-TILE_REGISTERS = 8
-# Parts of a float32, and which products of a part of the one with a part of the other are made: those whose sum is no
-# further from the product of the wholes than the rounding of a float32. In this order each differs from the one before
-# in one part only, whose tiles must be loaded.
-PARTS = 3
-TERMS = ((2, 0), (1, 0), (1, 1), (0, 1), (0, 2), (0, 0))
-# Cycles of a product of two tiles, alone and among others; of a load of a tile from the first-level cache; of a tile of
-# sums that goes to memory, and of one that comes back for more. Bytes a cycle that tiles come from the second-level
-# cache. (Measured, AVX-512 server core with AMX.)
-PRODUCT_CYCLES = 16.0
-LONE_PRODUCT_CYCLES = 20.0
-LOAD_CYCLES = 8.0
-STORE_CYCLES = 16.0
-RETURN_CYCLES = 56.0
-L2_BYTES_PER_CYCLE = 20
-# Cycles to split two vectors and store their parts in the first-level cache; more in the second, and as many again
-# where they fill it; to finish and store a vector; of an item.
-SPLIT_CYCLES = 9.0
-FAR_SPLIT_CYCLES = 9.0
-FINISH_CYCLES = 3.0
-ITEM_CYCLES = 60.0
-# Bytes a cycle that prepared parts come from beyond the second-level cache.
-FAR_BYTES_PER_CYCLE = 8
-# What tiles of parts may take of the first-level cache.
-PANEL_BYTES = 24 << 10
+# Cycles to split the two vectors of a row and store their parts, of a row of one vector, and to finish and store a
+# vector of sums; the part of that, or of the products where they take less, which does not hide behind the other.
+ROW_CYCLES = 10.0
+LONE_ROW_CYCLES = 8.0
+FINISH_CYCLES = 2.4
+BESIDE = 0.33
+# Bytes of weights that do not stay in the first-level cache between blocks, for every cycle that they add to products.
+FAR_WEIGHTS_PER_CYCLE = 200
+# Cycles of each piece of a row that is put together.
+PIECE_CYCLES = 1.5
+# Slots for parts: of a chunk that is multiplied and of the next one.
+SLOTS = 2
+# Units of a row-major window, at most: code for each is made apart.
+MOST_UNITS = 16
+# What an image's offsets must stay within: they are kept in 32 bits.
+MOST_BYTES = 1 << 31
 
 
 @dataclass(frozen=True)
 class SplitSchedule(Schedule):
-    """Sums of `px_tiles` tiles of `rows` pixels x `oc_tiles` channel blocks stay in tile registers.
+    """Sums of a block of `px_tiles` tiles of `rows` pixels x `oc_tiles` channel blocks stay in tile registers.
 
-    `chunks` pairs of input channel blocks are taken through all pixels of a segment before the next ones, so that their
-    weights stay in the first-level cache; `span` tiles of pixels are a segment, which is split into parts at once.
+    Data is split into parts while the products before it are made, again for every group of channel blocks: that is
+    cheaper than to keep parts. `span` blocks of pixels are a segment, of which all groups are computed before the next.
     """
 
     px_tiles: int
     oc_tiles: int
     rows: int
-    chunks: int
     span: int
 
     def check(self, problem: ConvProblem, target: Target) -> None:
         """ScheduleError when the tiles do not fit the registers or the image."""
-        wanted = self.px_tiles * self.oc_tiles + self.px_tiles + self.oc_tiles
-        if wanted > TILE_REGISTERS:
+        pixels = problem.oh * problem.ow
+        if not fits(self.px_tiles, self.oc_tiles):
             raise ScheduleError(
                 f"sums of {self.px_tiles} x {self.oc_tiles} tiles",
                 expected=f"at most {TILE_REGISTERS} tile registers",
-                got=str(wanted),
+                got=str(sum(registers_of(self.px_tiles, self.oc_tiles))),
             )
-        if not 1 <= self.rows <= min(TILE_ROWS, problem.oh * problem.ow):
-            raise ScheduleError(
-                f"tiles of {self.rows} pixels", expected=f"1 to {min(TILE_ROWS, problem.oh * problem.ow)}"
-            )
+        if not 1 <= self.rows <= TILE_ROWS or self.px_tiles * self.rows > pixels:
+            raise ScheduleError(f"{self.px_tiles} tiles of {self.rows} pixels", expected=f"at most {pixels} pixels")
         if not 1 <= self.oc_tiles <= problem.oc_blocks:
             raise ScheduleError(f"{self.oc_tiles} channel blocks", expected=f"within {problem.oc_blocks}")
-        if not 1 <= self.chunks <= chunks_of(problem) or not 1 <= self.span <= tiles_of(problem, self.rows):
-            raise ScheduleError(
-                f"{self.chunks} pairs of channel blocks, segments of {self.span} tiles",
-                expected=f"at most {chunks_of(problem)} pairs and {tiles_of(problem, self.rows)} tiles",
-            )
+        if not 1 <= self.span <= blocks_of(problem, self):
+            raise ScheduleError(f"segments of {self.span} blocks", expected=f"at most {blocks_of(problem, self)}")
 
 
 def applies(p: ConvProblem, target: Target) -> bool:
-    """Whether it is a plain 1 x 1 convolution of blocks as wide as a tile's row."""
-    plain = (p.kh, p.kw, p.sh, p.sw) == (1, 1, 1, 1) and p.pads == (0, 0, 0, 0)
-    return target.tile_products and plain and p.lanes == p.y_block == ROW_BYTES // 4
+    """Whether it is a convolution of all channels, of blocks as wide as a tile's row, or of few row-major channels."""
+    if not target.tile_products or p.group != 1 or p.y_block != TILE_ROWS:
+        return False
+    if p.x_block != TILE_ROWS and (p.x_block or p.dw != 1 or p.x.pixel != 1 or units_of(p) > MOST_UNITS):
+        return False
+    images = [p.x, p.y] if p.r is None else [p.x, p.y, p.r]
+    return all(4 * image_span(g, p) < MOST_BYTES for g in images)
+
+
+def image_span(g: Geometry, p: ConvProblem) -> int:
+    """More elements than lie between any two of a channel block's that are read or written together."""
+    return (p.ih + p.oh + p.kh * p.dh) * g.row + (p.iw + p.ow + p.kw * p.dw) * g.pixel
+
+
+def units_of(p: ConvProblem) -> int:
+    """Vectors that a window has: taps x input channel blocks, or all numbers of a row-major one beside each other."""
+    if not p.x_block:
+        return -(-p.ic * p.kh * p.kw // UNIT)
+    return p.kh * p.kw * (p.ic_padded // p.lanes)
+
+
+@dataclass(frozen=True)
+class Piece:
+    """`count` neighbours in a row-major image, `offset` bytes from a window's first pixel, that go to lanes from `lane`
+    of a unit.
+    """
+
+    lane: int
+    count: int
+    offset: int
+
+
+def pieces_of(p: ConvProblem, unit: int) -> tuple[Piece, ...]:
+    """What a unit of a row-major window, [ic][kh][kw], is put together from."""
+    found = []
+    number, end = unit * UNIT, min((unit + 1) * UNIT, p.ic * p.kh * p.kw)
+    while number < end:
+        line, v = divmod(number, p.kw)
+        channel, u = divmod(line, p.kh)
+        count = min(p.kw - v, end - number)
+        found.append(Piece(number % UNIT, count, 4 * (channel * p.x.plane + u * p.dh * p.x.row + v)))
+        number += count
+    return tuple(found)
 
 
 def chunks_of(p: ConvProblem) -> int:
-    """Pairs of input channel blocks; the last one may have one block only."""
-    return -(-p.ic_padded // (2 * p.lanes))
+    """Pairs of units; the last one may have one unit only."""
+    return -(-units_of(p) // 2)
 
 
-def tiles_of(p: ConvProblem, rows: int) -> int:
-    """Tiles of pixels."""
-    return -(-p.oh * p.ow // rows)
+def lone(p: ConvProblem) -> bool:
+    """Whether the last chunk has one unit only."""
+    return units_of(p) % 2 == 1
+
+
+def terms_of(p: ConvProblem, chunk: int) -> tuple[Term, ...]:
+    """The products of parts of a chunk."""
+    return LONE_TERMS if lone(p) and chunk == chunks_of(p) - 1 else TERMS
+
+
+def blocks_of(p: ConvProblem, s: SplitSchedule) -> int:
+    """Blocks of `px_tiles` tiles of pixels; the last one is moved back to end with the image."""
+    return -(-p.oh * p.ow // (s.px_tiles * s.rows))
+
+
+def tiles_of(p: ConvProblem, s: SplitSchedule) -> int:
+    """Tiles of pixels that are computed: the last block leaves those out that the one before has."""
+    return -(-p.oh * p.ow // s.rows)
+
+
+def spare_tiles(p: ConvProblem, s: SplitSchedule) -> int:
+    """Tiles that the last block leaves out, its first ones."""
+    return blocks_of(p, s) * s.px_tiles - tiles_of(p, s)
 
 
 def groups_of(p: ConvProblem, s: SplitSchedule) -> int:
@@ -99,16 +159,13 @@ def groups_of(p: ConvProblem, s: SplitSchedule) -> int:
 
 
 def segments_of(p: ConvProblem, s: SplitSchedule) -> int:
-    """Segments of an image."""
-    return -(-tiles_of(p, s.rows) // s.span)
+    """Segments of an image; the last one may compute the last block again."""
+    return -(-blocks_of(p, s) // s.span)
 
 
-def data_tile(s: SplitSchedule) -> int:
-    """Bytes of one part of a tile of pixels."""
-    return s.rows * ROW_BYTES
-
-
-WEIGHT_TILE = TILE_ROWS * ROW_BYTES
+def part_bytes(s: SplitSchedule) -> int:
+    """One part of a chunk of the data of a block."""
+    return s.px_tiles * s.rows * ROW_BYTES
 
 
 def prepared_bytes(p: ConvProblem) -> int:
@@ -118,29 +175,34 @@ def prepared_bytes(p: ConvProblem) -> int:
 
 @dataclass(frozen=True)
 class Scratch:
-    """Where a segment's parts, its sums, and a group's weights where none are prepared lie; all numbers are bytes."""
+    """Where things lie in a thread's scratch; all numbers are bytes.
+
+    Parts of some chunks of data, [part][pixel], are at its start; then the sums of a block, or with `whole` of all
+    pixels, [oc block][pixel]; offsets of the pixels of a block in each image, in the input of two blocks; what the
+    block before has left to do; and a group's weights where none are prepared.
+    """
 
     sums: int
+    offsets: int
+    pending: int
     weights: int
     total: int
 
 
-def scratch_layout(p: ConvProblem, s: SplitSchedule) -> Scratch:
-    """The scratch of a schedule; parts of data, [tile][chunk][part], are at its start."""
-    sums = s.span * chunks_of(p) * PARTS * data_tile(s)
-    weights = sums + s.oc_tiles * s.span * data_tile(s)
-    return Scratch(sums, weights, weights + s.oc_tiles * chunks_of(p) * PARTS * WEIGHT_TILE)
+# Bytes of the offsets of the pixels of a block, in one image; of the note of what is left to do.
+OFFSETS_BYTES = 4 * TILE_ROWS * 4
+TABLES = 4
+PENDING_BYTES = 64
 
 
-def loads_of(px_tiles: int, oc_tiles: int) -> tuple[int, int]:
-    """Tile loads of data and weights of one chunk, walking through TERMS with one part of each side in registers."""
-    data = weights = 0
-    held = (-1, -1)
-    for term in TERMS:
-        data += px_tiles * (term[0] != held[0])
-        weights += oc_tiles * (term[1] != held[1])
-        held = term
-    return data, weights
+def scratch_layout(p: ConvProblem, s: SplitSchedule, *, whole: bool = False) -> Scratch:
+    """The scratch of a schedule."""
+    sums = SLOTS * PARTS * part_bytes(s)
+    pixels = p.oh * p.ow if whole else s.px_tiles * s.rows
+    offsets = sums + s.oc_tiles * pixels * ROW_BYTES
+    pending = offsets + TABLES * OFFSETS_BYTES
+    weights = pending + PENDING_BYTES
+    return Scratch(sums, offsets, pending, weights, weights + s.oc_tiles * chunks_of(p) * PARTS * WEIGHT_TILE)
 
 
 def far_weights(p: ConvProblem, target: Target) -> bool:
@@ -149,81 +211,79 @@ def far_weights(p: ConvProblem, target: Target) -> bool:
 
 
 def candidates(p: ConvProblem, target: Target) -> Iterator[SplitSchedule]:
-    """Every shape of sums, with tiles of as many pixels as leave few over."""
+    """Every shape of sums."""
     if not applies(p, target):
         return
-    pixels, chunks = p.oh * p.ow, chunks_of(p)
-    for px_tiles, oc_tiles in ((2, 2), (3, 1), (1, 3), (2, 1), (1, 2), (1, 1)):
-        if oc_tiles > p.oc_blocks:
+    rows = min(p.oh * p.ow, TILE_ROWS)
+    for px_tiles, oc_tiles in ((2, 2), (1, 4), (1, 3), (3, 1), (1, 2), (2, 1), (1, 1)):
+        if oc_tiles > p.oc_blocks or px_tiles * rows > p.oh * p.ow:
             continue
-        fewest = -(-pixels // TILE_ROWS)
-        for rows in sorted({-(-pixels // tiles) for tiles in range(fewest, fewest + px_tiles)}):
-            tiles = tiles_of(p, rows)
-            at_once = max(1, min(chunks, PANEL_BYTES // (oc_tiles * PARTS * WEIGHT_TILE)))
-            # Equal shares: a last one of few chunks would pay for its sums' way to memory and back all the same.
-            at_once = -(-chunks // -(-chunks // at_once))
-            for span in sorted(set(spans(p, target, px_tiles, oc_tiles, rows))):
-                yield SplitSchedule(px_tiles, oc_tiles, rows, at_once, min(span, tiles))
+        s = SplitSchedule(px_tiles, oc_tiles, rows, 1)
+        blocks = blocks_of(p, s)
+        yield replace(s, span=blocks)
+        segments = -(-image_bytes(p) // (target.l2_bytes // 3))
+        if 1 < segments <= blocks and groups_of(p, s) > 1 and prepared_bytes(p) <= target.l2_bytes // 2:
+            yield replace(s, span=-(-blocks // segments))
 
 
-def spans(p: ConvProblem, target: Target, px_tiles: int, oc_tiles: int, rows: int) -> list[int]:
-    """Segments whose parts fit the first-level cache, half the second, or the whole image."""
-    tiles, tile = tiles_of(p, rows), segment_bytes(p, oc_tiles, rows)
-    found = [1, min(px_tiles, tiles), tiles]
-    for limit in (near_bytes(target), target.l2_bytes // 4, target.l2_bytes // 2):
-        found.append(min(tiles, max(1, limit // tile // px_tiles) * px_tiles))
-    return found
-
-
-def near_bytes(target: Target) -> int:
-    """Parts of data and sums that stay in the first-level cache beside weights and results."""
-    return target.l1_bytes // 2
-
-
-def segment_bytes(p: ConvProblem, oc_tiles: int, rows: int) -> int:
-    """Parts of data and sums of one tile of pixels."""
-    return (chunks_of(p) * PARTS + oc_tiles) * rows * ROW_BYTES
+def image_bytes(p: ConvProblem) -> int:
+    """Of the input of one image, without borders."""
+    return 4 * p.ic_padded * p.ih * p.iw
 
 
 def predict(p: ConvProblem, s: SplitSchedule, target: Target) -> float:
     """Cycles of the whole convolution on one core."""
-    chunks, segments, groups = chunks_of(p), segments_of(p, s), groups_of(p, s)
-    tiles = tiles_of(p, s.rows)
-    whole, rest = divmod(s.span, s.px_tiles)
-    last_whole, last_rest = divmod(tiles - (segments - 1) * s.span, s.px_tiles)
-    blocks = -(-chunks // s.chunks)
-    near = s.span * segment_bytes(p, s.oc_tiles, s.rows) <= near_bytes(target)
+    chunks, weights = chunks_of(p), s.oc_tiles * PARTS * WEIGHT_TILE
+    near = chunks * weights <= target.l1_bytes // 2
 
-    def block(px_tiles: int) -> float:
-        sums = px_tiles * s.oc_tiles
-        products = len(TERMS) * max(sums * PRODUCT_CYCLES, LONE_PRODUCT_CYCLES)
-        data, weights = loads_of(px_tiles, s.oc_tiles)
-        every = max(products, (data + weights) * LOAD_CYCLES)
-        if not near:
-            every = max(every, data * data_tile(s) / L2_BYTES_PER_CYCLE)
-        return chunks * every + sums * (STORE_CYCLES + RETURN_CYCLES * (blocks - 1))
+    def chunk(number: int, tiles: int) -> float:
+        terms = terms_of(p, number)
+        products = product_cycles(tiles, s.oc_tiles, terms) + (0.0 if near else weights / FAR_WEIGHTS_PER_CYCLE)
+        between = tiles * s.rows * (LONE_ROW_CYCLES if terms is LONE_TERMS else ROW_CYCLES)
+        if not p.x_block:
+            between += tiles * s.rows * PIECE_CYCLES * sum(len(pieces_of(p, 2 * number + k)) for k in (0, 1))
+        between += s.px_tiles * s.oc_tiles * s.rows * FINISH_CYCLES / chunks
+        return max(products, between) + BESIDE * min(products, between)
 
-    full = whole * block(s.px_tiles) + rest * block(1)
-    last = last_whole * block(s.px_tiles) + last_rest * block(1)
-    products = groups * ((segments - 1) * full + last)
+    def block(tiles: int) -> float:
+        if not p.x_block:
+            return sum(chunk(number, tiles) for number in range(chunks))
+        return (chunks - 1) * chunk(0, tiles) + chunk(chunks - 1, tiles)
+
+    blocks, groups, segments = blocks_of(p, s), groups_of(p, s), segments_of(p, s)
+    cycles = groups * ((segments * s.span - 1) * block(s.px_tiles) + block(s.px_tiles - spare_tiles(p, s)))
+    if image_bytes(p) > target.l2_bytes * 2 // 3:
+        passes = 1 if segments > 1 else groups
+        cycles += passes * max(image_bytes(p) / FAR_BYTES_PER_CYCLE - blocks * block(s.px_tiles), 0.0)
     if far_weights(p, target):
-        products = max(products, segments * prepared_bytes(p) / FAR_BYTES_PER_CYCLE)
-    far = s.span * segment_bytes(p, s.oc_tiles, s.rows) > target.l2_bytes // 4
-    split = tiles * s.rows * chunks * (SPLIT_CYCLES + (0.0 if near else FAR_SPLIT_CYCLES * (2 if far else 1)))
-    finish = p.oc_blocks * tiles * s.rows * FINISH_CYCLES
-    return p.n * (split + products + finish + ITEM_CYCLES * segments * groups)
+        cycles = max(cycles, prepared_bytes(p) / FAR_BYTES_PER_CYCLE)
+    return p.n * cycles
+
+
+def strip_candidates(p: ConvProblem, target: Target) -> Iterator[SplitSchedule]:
+    """Those whose blocks are parts of rows."""
+    return (s for s in whole_candidates(p, target) if s.px_tiles == 1 and s.rows == TILE_ROWS <= p.ow)
+
+
+def whole_candidates(p: ConvProblem, target: Target) -> Iterator[SplitSchedule]:
+    """Those which take all pixels of a group one after the other."""
+    return (s for s in candidates(p, target) if s.span == blocks_of(p, s))
+
+
+Candidates = Callable[[ConvProblem, Target], Iterator[SplitSchedule]]
 
 
 @functools.cache
-def choose(p: ConvProblem, target: Target, *, whole: bool = False) -> SplitSchedule | None:
-    """The candidate with the lowest prediction, with `whole` of those whose segment is the image; None without any."""
-    found = (s for s in candidates(p, target) if not whole or is_whole(p, s))
-    best = min(found, key=lambda s: predict(p, s, target), default=None)
+def choose(p: ConvProblem, target: Target, among: Candidates = candidates) -> SplitSchedule | None:
+    """The candidate with the lowest prediction; None where there is none."""
+    best = min(among(p, target), key=lambda s: predict(p, s, target), default=None)
     if best is not None:
         best.check(p, target)
     return best
 
 
-def is_whole(p: ConvProblem, s: SplitSchedule) -> bool:
-    """Whether one segment is the whole image."""
-    return s.span == tiles_of(p, s.rows)
+def plain_cycles(p: ConvProblem, target: Target) -> float:
+    """Cycles of the fastest convolution with the multiplications of its definition, on vectors or in parts."""
+    vectors = predict_direct(p, choose_direct(p, target), target)
+    s = choose(p, target)
+    return vectors if s is None else min(vectors, predict(p, s, target))

@@ -8,34 +8,42 @@ from dataclasses import dataclass
 
 from sqzc.backends.llvm.family import Schedule
 from sqzc.backends.llvm.problems import ConvProblem
-from sqzc.backends.llvm.schedules.conv_split import (
-    FAR_BYTES_PER_CYCLE,
+from sqzc.backends.llvm.schedules.conv_winograd import STORE_MISS, grid
+from sqzc.backends.llvm.schedules.tile_unit import (
+    LONE_TERMS,
     PARTS,
-    PRODUCT_CYCLES,
     ROW_BYTES,
     TERMS,
     TILE_REGISTERS,
     TILE_ROWS,
     WEIGHT_TILE,
 )
-from sqzc.backends.llvm.schedules.conv_winograd import STORE_MISS, grid
 from sqzc.backends.llvm.winograd_math import FORMS
 from sqzc.diagnostics import ScheduleError
 from sqzc.target import Target
 
-# Products of a channel block alone: of tiles that hold its first part beside the second, or beside the third, by tiles
-# of weights that hold (first, first), (second, second), (third, first).
-SINGLE_TERMS = ((1, 2), (0, 1), (0, 0))
-# Cycles that the tile unit waits for every round over the sums; the fewer there are, the more that is.
-TERM_CYCLES = 8.0
-# Cycles to load or store a line of the second-level cache, or of the next one, among products (measured, AVX-512 server
-# core with AMX).
-LINE_LOAD = 0.7
-LINE_STORE = 2.0
-FAR_LINE_LOAD = 4.0
-FAR_LINE_STORE = 10.0
-# Cycles to split a vector and store its parts.
-SPLIT_CYCLES = 5.0
+# Fitted to what fourteen convolutions take with all schedules, within a tenth (AVX-512 server core with AMX). Cycles of
+# a product, and by how much more with three sums; of a line of data for products, and of one that the second-level
+# cache has no room for; of a line of results.
+PRODUCT_CYCLES = 14.0
+THREE_SUMS = 1.25
+LINE_LOAD = 0.45
+FAR_LINE_LOAD = 2.56
+LINE_STORE = 0.5
+# The part of the second-level cache that transformed data and results may take.
+ROOM = 0.34
+# Bytes of filters that come from beyond the second-level cache in a cycle, and the part of that, or of the products
+# where they take less, which is not done meanwhile.
+FAR_BYTES_PER_CYCLE = 11.5
+BESIDE = 0.49
+# Cycles to split a vector and store its parts; of an operation of the output transform.
+SPLIT_CYCLES = 6.15
+OUTPUT_CYCLES = 1.66
+# Shapes of sums; of those with equal predictions the first is taken.
+SHAPES = {
+    4: ((1, 2), (2, 2), (2, 1), (1, 3), (3, 1), (1, 1)),
+    2: ((2, 2), (1, 2), (2, 1), (1, 3), (3, 1), (1, 1)),
+}
 
 
 @dataclass(frozen=True)
@@ -100,7 +108,7 @@ class Depth:
     @property
     def products(self) -> int:
         """Products of a tile of sums at a position."""
-        return len(TERMS) * self.pairs + len(SINGLE_TERMS) * self.single
+        return len(TERMS) * self.pairs + len(LONE_TERMS) * self.single
 
 
 def depth_of(p: ConvProblem) -> Depth:
@@ -172,8 +180,7 @@ def candidates(p: ConvProblem, target: Target, forms: tuple[int, ...] = (4, 2)) 
         for height in sorted({1, -(-rows // -(-rows // band))}):
             count = height * columns
             tiles = -(-count // TILE_ROWS)
-            # Of equals the first is taken.
-            for px_tiles, oc_tiles in ((2, 2), (1, 2), (2, 1), (1, 3), (3, 1), (1, 1)):
+            for px_tiles, oc_tiles in SHAPES[m]:
                 if oc_tiles <= p.oc_blocks and px_tiles <= tiles:
                     yield WinogradSplitSchedule(m, px_tiles, oc_tiles, -(-count // tiles), height)
 
@@ -185,21 +192,22 @@ def predict(p: ConvProblem, s: WinogradSplitSchedule, target: Target) -> float:
     bands, count, positions = -(-rows // s.band), s.band * columns, form.size**2
     depth, groups, layout = depth_of(p), groups_of(p, s), scratch_layout(p, s)
     whole, rest = divmod(-(-count // s.rows), s.px_tiles)
-    # What is transformed and multiplied comes from the second-level cache and goes there, and beyond where it fills it.
-    far = positions * (layout.v_step + layout.m_step) > target.l2_bytes // 2
-    load, store = (FAR_LINE_LOAD, FAR_LINE_STORE) if far else (LINE_LOAD, LINE_STORE)
+    # What is transformed and multiplied comes from the second-level cache, or from beyond where it fills that.
+    far = positions * (layout.v_step + layout.m_step) > target.l2_bytes * ROOM
+    load = FAR_LINE_LOAD if far else LINE_LOAD
 
     def block(px_tiles: int) -> float:
         sums = px_tiles * s.oc_tiles
-        term = sums * PRODUCT_CYCLES + TERM_CYCLES
-        return depth.products * term + s.rows * (px_tiles * depth.data_tiles * load + sums * store)
+        products = depth.products * sums * PRODUCT_CYCLES * (THREE_SUMS if sums == 3 else 1.0)
+        return products + s.rows * (px_tiles * depth.data_tiles * load + sums * LINE_STORE)
 
     filters = s.oc_tiles * depth.weight_tiles * TILE_ROWS * LINE_LOAD
     products = groups * positions * (filters + whole * block(s.px_tiles) + rest * block(1))
     if far_filters(p, s, target):
-        products = max(products, prepared_bytes(p, s) / FAR_BYTES_PER_CYCLE)
+        arriving = prepared_bytes(p, s) / FAR_BYTES_PER_CYCLE
+        products = max(products, arriving) + BESIDE * min(products, arriving)
     data = count * (p.ic_padded // p.lanes) * (form.data_ops * form.size + 12 + positions * SPLIT_CYCLES)
-    output = form.output_ops * (form.size + form.m) / 2 + positions * load + form.m**2 * STORE_MISS
+    output = OUTPUT_CYCLES * form.output_ops * (form.size + form.m) + positions * load + form.m**2 * STORE_MISS
     return p.n * bands * (data + products + groups * s.oc_tiles * count * output)
 
 

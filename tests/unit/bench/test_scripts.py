@@ -154,7 +154,7 @@ def test_the_roofline_of_a_small_network(kernels: ModuleType, small_net: Path, t
     assert len(record["kernels"]) > 5
     for kernel in record["kernels"]:
         assert kernel["least"] > 0 or kernel["bytes"] == 0
-        assert kernel["bound"] in ("FMA", "L1", "L2", "L3", "memory")
+        assert kernel["bound"] in ("FMA", "tiles", "L1", "L2", "L3", "memory")
     assert record["below"] <= sum(kernel["judged"] for kernel in record["kernels"])
     assert "of the roofline" in done.output
 
