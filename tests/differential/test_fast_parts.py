@@ -18,7 +18,7 @@ from sqzc.backends.llvm.kernels.conv_split import ConvSplit, ConvSplitAverage, C
 from sqzc.backends.llvm.kernels.conv_winograd_split import ConvWinogradSplit
 from sqzc.backends.llvm.library import Library
 from sqzc.backends.llvm.problems import ConvProblem, conv_problem
-from sqzc.backends.llvm.schedules.conv_split import SplitSchedule, applies, blocks_of, candidates, choose
+from sqzc.backends.llvm.schedules.conv_split import SHORT_BLOCKS, SplitSchedule, applies, blocks_of, candidates, choose
 from sqzc.backends.llvm.schedules.conv_winograd_split import candidates as winograd_candidates
 from sqzc.backends.reference import evaluate
 from sqzc.ir import Graph
@@ -57,6 +57,7 @@ SHAPES: dict[str, tuple[int, int, tuple[int, int], int, Activation]] = {
     "a pixel": (40, 70, (1, 1), 2, RELU),
     "one block": (16, 16, (4, 4), 1, NONE),
     "an odd block": (48, 33, (3, 5), 2, SIGMOID),
+    "many tiles and a pixel": (48, 32, (17, 32), 1, RELU),
     "one pixel more than a tile": (32, 40, (1, 17), 1, RELU),
     "three tiles": (64, 48, (6, 8), 1, NONE),
     "five tiles and a rest": (80, 100, (9, 9), 3, SIGMOID),
@@ -149,9 +150,10 @@ def test_every_schedule(target: Target, average: bool, monkeypatch: pytest.Monke
     (step,) = [step for step in program.steps if step.kernel == item.kernel]
     p = conv_problem(program, step)
     every = sorted(set(candidates(p, target)), key=str)
-    assert {(s.px_tiles, s.oc_tiles) for s in every} == {(2, 2), (1, 4), (3, 1), (1, 3), (2, 1), (1, 2), (1, 1)}
+    assert {(s.px_tiles, s.oc_tiles) for s in every} == {(2, 2), (1, 4), (1, 3), (2, 1), (1, 2), (1, 1)}
     other = SplitSchedule(2, 2, 13, 3)
     spans = (blocks_of(p, other),) if average else (1, 2, blocks_of(p, other))
+    assert blocks_of(p, other) < SHORT_BLOCKS
     chosen = [*every, *(replace(other, span=span) for span in spans)]
     # Sums are added to in the same order, whichever pixels and channels are taken together.
     seen = set()

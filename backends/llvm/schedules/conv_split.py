@@ -41,6 +41,8 @@ FAR_WEIGHTS_PER_CYCLE = 200
 PIECE_CYCLES = 1.5
 # Slots for parts: of a chunk that is multiplied and of the next one.
 SLOTS = 2
+# Blocks of an image, at most, of which the last one is worth computing in part.
+SHORT_BLOCKS = 16
 # Units of a row-major window, at most: code for each is made apart.
 MOST_UNITS = 16
 # What an image's offsets must stay within: they are kept in 32 bits.
@@ -144,13 +146,14 @@ def blocks_of(p: ConvProblem, s: SplitSchedule) -> int:
 
 
 def tiles_of(p: ConvProblem, s: SplitSchedule) -> int:
-    """Tiles of pixels that are computed: the last block leaves those out that the one before has."""
-    return -(-p.oh * p.ow // s.rows)
+    """Tiles of pixels that are computed; where there are few blocks, the last one leaves out what others have."""
+    return blocks_of(p, s) * s.px_tiles - spare_tiles(p, s)
 
 
 def spare_tiles(p: ConvProblem, s: SplitSchedule) -> int:
-    """Tiles that the last block leaves out, its first ones."""
-    return blocks_of(p, s) * s.px_tiles - tiles_of(p, s)
+    """Tiles that the last block leaves out, its first ones; none of many blocks, as that takes code of its own."""
+    blocks = blocks_of(p, s)
+    return blocks * s.px_tiles - -(-p.oh * p.ow // s.rows) if blocks <= SHORT_BLOCKS else 0
 
 
 def groups_of(p: ConvProblem, s: SplitSchedule) -> int:
@@ -215,7 +218,7 @@ def candidates(p: ConvProblem, target: Target) -> Iterator[SplitSchedule]:
     if not applies(p, target):
         return
     rows = min(p.oh * p.ow, TILE_ROWS)
-    for px_tiles, oc_tiles in ((2, 2), (1, 4), (1, 3), (3, 1), (1, 2), (2, 1), (1, 1)):
+    for px_tiles, oc_tiles in ((2, 2), (1, 4), (1, 3), (1, 2), (2, 1), (1, 1)):
         if oc_tiles > p.oc_blocks or px_tiles * rows > p.oh * p.ow:
             continue
         s = SplitSchedule(px_tiles, oc_tiles, rows, 1)
