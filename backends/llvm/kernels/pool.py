@@ -18,6 +18,10 @@ from sqzc.plan.library import Finished, Selection
 from sqzc.plan.program import Program, Step
 from sqzc.target import Target
 
+# Parts of the rows of an image, at most, and rows of a part, at least.
+PARTS = 4
+LEAST_ROWS = 4
+
 
 def _blocked(node: Node, target: Target) -> bool:
     blocks = {node.inputs[0].type.layout.block, node.output.type.layout.block}
@@ -44,7 +48,7 @@ class MaxPoolBlocked:
 
     def items(self, program: Program, step: Step) -> int:
         p = pool_problem(program, step)
-        return p.n * p.blocks * p.oh
+        return items_of(p)
 
     def emit(self, e: Emitter, program: Program, step: Step, args: Args) -> None:
         p, s = pool_problem(program, step), PoolSchedule.from_fields(step.schedule)
@@ -61,9 +65,29 @@ class MaxPoolBlocked:
         e.loop(args.begin, args.end, 1, item)
 
 
+def row_parts(p: PoolProblem) -> tuple[int, int]:
+    """Parts of an image, whose rows are computed of all channels before the next ones, and rows of each.
+
+    A thread's share then is a number of rows, as it is of the convolutions before, and what they have made is still in
+    its own cache.
+    """
+    rows = -(-p.oh // min(PARTS, max(1, p.oh // LEAST_ROWS)))
+    return -(-p.oh // rows), rows
+
+
+def items_of(p: PoolProblem) -> int:
+    """Rows of all channel blocks; the last part may have its last row several times."""
+    parts, rows = row_parts(p)
+    return p.n * parts * p.blocks * rows
+
+
 def _row(e: Emitter, p: PoolProblem, args: Args, index: Val) -> tuple[Val, Val, Val]:
     """Pointers to the channel block of x and to the output row, and the row's number."""
-    image, block, i = e.split_many(index, (p.n, p.blocks, p.oh))
+    parts, rows = row_parts(p)
+    image, part, block, i = e.split_many(index, (p.n, parts, p.blocks, rows))
+    i = e.mul_add(part, rows, i)
+    if parts * rows > p.oh:
+        i = e.b.select(e.b.icmp_signed("<", i, e.i64(p.oh)), i, e.i64(p.oh - 1))
     x = e.at(args.reads[0], e.mul_add(image, 4 * p.x.image, e.mul_add(block, 4 * p.x.plane, 4 * p.x.origin)))
     y = e.at(args.writes[0], e.mul_add(image, 4 * p.y.image, e.mul_add(block, 4 * p.y.plane, 4 * p.y.origin)))
     return x, e.at(y, e.mul_add(i, 4 * p.y.row)), i
@@ -156,7 +180,7 @@ class AvgPoolBlocked:
 
     def items(self, program: Program, step: Step) -> int:
         p = pool_problem(program, step)
-        return p.n * p.blocks * p.oh
+        return items_of(p)
 
     def emit(self, e: Emitter, program: Program, step: Step, args: Args) -> None:
         p = pool_problem(program, step)
