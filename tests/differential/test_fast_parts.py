@@ -164,6 +164,23 @@ def test_every_schedule(target: Target, average: bool, monkeypatch: pytest.Monke
     assert len(seen) == 1
 
 
+@pytest.mark.parametrize("size", [(8, 12), (9, 11)])
+@pytest.mark.parametrize("stride", [1, 2])
+def test_segments_of_any_length(size: tuple[int, int], stride: int, target: Target, monkeypatch: Any) -> None:
+    # Whether or not blocks fill the image, and segments the blocks.
+    item = conv("conv2d.split", (2, 48, *size), (100, 48, 1, 1), layout="blocked", act=RELU, stride=(stride, stride))
+    program = Compiled(build(item, target), target).program
+    (p,) = [conv_problem(program, step) for step in program.steps if step.kernel == item.kernel]
+    seen = set()
+    for s in sorted(set(candidates(p, target)), key=str):
+        for span in range(1, blocks_of(p, s) + 1):
+            chosen = replace(s, span=span)
+            chosen.check(p, target)
+            monkeypatch.setattr(conv_split, "choose", lambda p, target, among, s=chosen: s)
+            seen.add(check(item, target))
+    assert len(seen) == 1
+
+
 def test_rows_apart(target: Target) -> None:
     # A 3 x 3 convolution gives the image that both read a border; the second result is a slice between other channels.
     rng = np.random.default_rng(0)

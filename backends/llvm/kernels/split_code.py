@@ -199,7 +199,9 @@ class SplitCode:
         sizes = (p.n, segments_of(p, s), self.groups, s.span)
         image, segment, group, number = e.split_many(number, sizes)
         place = e.mul_add(segment, s.span, number)
-        first = e.clamp_last(place, self.pixels, p.oh * p.ow)
+        # The last segment may have more blocks than there are.
+        first, last = e.mul_add(place, self.pixels), e.i64(p.oh * p.ow - self.pixels)
+        first = e.b.select(e.b.icmp_signed("<", first, last), first, last)
         return Block(image, e.clamp_last(group, s.oc_tiles, p.oc_blocks), first, place, number)
 
     def rows(self, walk: Walk, image: Val, first: Val, table: int, turn: Val | None = None) -> Rows:
