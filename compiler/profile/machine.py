@@ -368,7 +368,7 @@ def _add_fed(module: ir.Module, target: Target, tile: tuple[int, int]) -> None:
 
 def _add_tiles(module: ir.Module, target: Target) -> None:
     e, (loops, data) = _begin(module, TILES, [I64, PTR], target)
-    unit = TileUnit(e)
+    unit = TileUnit(e, _TILES)
     unit.configure(data)
     for register in range(4):
         unit.zero(register)

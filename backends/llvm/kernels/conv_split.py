@@ -16,7 +16,7 @@ import numpy as np
 
 from sqzc.backends.llvm.emit import Emitter, Val
 from sqzc.backends.llvm.epilogue import finish_vector
-from sqzc.backends.llvm.family import Args, given
+from sqzc.backends.llvm.family import Args, Family, given
 from sqzc.backends.llvm.kernels.conv_direct import ConvDirect
 from sqzc.backends.llvm.kernels.conv_pool import ConvGlobalAverage, ConvMaxPool, sum_of_pixels
 from sqzc.backends.llvm.kernels.split_code import Block, SplitCode, split_weights
@@ -30,7 +30,6 @@ from sqzc.backends.llvm.schedules.conv_direct import predict as predict_direct
 from sqzc.backends.llvm.schedules.conv_split import (
     Candidates,
     SplitSchedule,
-    applies,
     candidates,
     choose,
     chunks_of,
@@ -42,7 +41,7 @@ from sqzc.backends.llvm.schedules.conv_split import (
     strip_candidates,
     whole_candidates,
 )
-from sqzc.backends.llvm.schedules.tile_unit import ROW_BYTES, TILE_ROWS, UNIT
+from sqzc.backends.llvm.schedules.tile_unit import ROW_BYTES, UNIT
 from sqzc.backends.llvm.selecting import expected_problem
 from sqzc.ir.constant import Array
 from sqzc.ir.graph import Graph, Node
@@ -65,11 +64,12 @@ class ConvSplit:
 
     name: ClassVar[str] = "conv2d.split"
     shares_code: ClassVar[bool] = True
+    on_vectors: ClassVar[Family] = ConvDirect()
 
     def select(self, graph: Graph, node: Node, target: Target) -> Selection | None:
         if not target.tile_products:
             return None
-        selection = ConvDirect().select(graph, node, target)
+        selection = self.on_vectors.select(graph, node, target)
         if selection is None or not self.takes(expected_problem(node, target), target):
             return None
         return replace(selection, kernel=self.name)
@@ -80,7 +80,12 @@ class ConvSplit:
 
     def takes(self, p: ConvProblem, target: Target) -> bool:
         """Whether it can run a problem, and should."""
-        return applies(p, target) and (self.always or pays(p, target, self.candidates()))
+        possible = next(self.candidates()(p, target), None) is not None
+        return possible and (self.always or pays(p, target, self.candidates()))
+
+    def scratch(self, program: Program, step: Step, p: ConvProblem, s: SplitSchedule) -> int:
+        """Bytes of a thread's scratch."""
+        return scratch_layout(p, s).total
 
     def finish(self, program: Program, step: Step, arrays: Mapping[str, Array], target: Target) -> Finished:
         p = conv_problem(program, step)
@@ -92,12 +97,7 @@ class ConvSplit:
             "tiles": tile_shapes(s),
             "units": unit_offsets(p),
         }
-        return Finished(
-            s.to_fields(),
-            packed,
-            scratch_layout(p, s, whole=isinstance(self, ConvSplitAverage)).total,
-            prepared_bytes(p),
-        )
+        return Finished(s.to_fields(), packed, self.scratch(program, step, p, s), prepared_bytes(p))
 
     def items(self, program: Program, step: Step) -> int:
         p, s = conv_problem(program, step), SplitSchedule.from_fields(step.schedule)
@@ -114,21 +114,17 @@ class ConvSplit:
 
 @dataclass(frozen=True)
 class ConvSplitAverage(ConvSplit):
-    """A 1 x 1 convolution of which only the average over all pixels is wanted."""
+    """A convolution of which only the average over all pixels is wanted."""
 
     name: ClassVar[str] = "conv2d.split+avg_pool2d"
     shares_code: ClassVar[bool] = True
+    on_vectors: ClassVar[Family] = ConvGlobalAverage()
 
     def candidates(self) -> Candidates:
         return whole_candidates
 
-    def select(self, graph: Graph, node: Node, target: Target) -> Selection | None:
-        if not target.tile_products:
-            return None
-        selection = ConvGlobalAverage().select(graph, node, target)
-        if selection is None or not self.takes(expected_problem(node, target), target):
-            return None
-        return replace(selection, kernel=self.name)
+    def scratch(self, program: Program, step: Step, p: ConvProblem, s: SplitSchedule) -> int:
+        return scratch_layout(p, s, whole=True).total
 
     def items(self, program: Program, step: Step) -> int:
         p, s = conv_problem(program, step), SplitSchedule.from_fields(step.schedule)
@@ -146,23 +142,13 @@ class ConvSplitMaxPool(ConvSplit):
 
     name: ClassVar[str] = "conv2d.split+max_pool2d"
     shares_code: ClassVar[bool] = True
+    on_vectors: ClassVar[Family] = ConvMaxPool()
 
     def candidates(self) -> Candidates:
         return strip_candidates
 
-    def select(self, graph: Graph, node: Node, target: Target) -> Selection | None:
-        if not target.tile_products:
-            return None
-        selection = ConvMaxPool().select(graph, node, target)
-        if selection is None:
-            return None
-        p = expected_problem(node, target)
-        return replace(selection, kernel=self.name) if p.ow >= TILE_ROWS and self.takes(p, target) else None
-
-    def finish(self, program: Program, step: Step, arrays: Mapping[str, Array], target: Target) -> Finished:
-        done = super().finish(program, step, arrays, target)
-        p, s = conv_problem(program, step), SplitSchedule.from_fields(done.schedule)
-        return replace(done, scratch=done.scratch + ring_bytes(fused_pool_problem(program, step, p), s))
+    def scratch(self, program: Program, step: Step, p: ConvProblem, s: SplitSchedule) -> int:
+        return scratch_layout(p, s).total + ring_bytes(fused_pool_problem(program, step, p), s)
 
     def items(self, program: Program, step: Step) -> int:
         p, s = conv_problem(program, step), SplitSchedule.from_fields(step.schedule)

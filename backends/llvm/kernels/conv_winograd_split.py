@@ -15,10 +15,10 @@ import numpy as np
 from llvmlite import ir
 
 from sqzc.backends.llvm.algebra import VectorAlgebra
-from sqzc.backends.llvm.emit import I32, PTR, Emitter, Val
+from sqzc.backends.llvm.emit import PTR, Emitter, Val
 from sqzc.backends.llvm.family import Args, given
 from sqzc.backends.llvm.kernels.conv_winograd import ConvWinograd, WinogradCode
-from sqzc.backends.llvm.kernels.tile_unit import TileUnit, parts_of, tile_shapes
+from sqzc.backends.llvm.kernels.tile_unit import TileUnit, parts_of, splat_bits, tile_shapes
 from sqzc.backends.llvm.packing import pack_bias, pack_conv
 from sqzc.backends.llvm.problems import ConvProblem, conv_problem
 from sqzc.backends.llvm.schedules.conv_split import plain_cycles
@@ -177,11 +177,7 @@ def data_parts(e: Emitter, values: Sequence[Val]) -> list[tuple[Val, Val]]:
 
 def beside(e: Emitter, low: Val, high: Val) -> Val:
     """The upper halves of the lanes of both, those of `low` in the lower halves."""
-
-    def constant(value: int) -> Val:
-        return ir.Constant(ir.VectorType(I32, e.lanes), [ir.Constant(I32, value)] * e.lanes)
-
-    return e.b.or_(e.b.lshr(low, constant(16)), e.b.and_(high, constant(-0x10000)))
+    return e.b.or_(e.b.lshr(low, splat_bits(e, 16)), e.b.and_(high, splat_bits(e, -0x10000)))
 
 
 class _Parts(WinogradCode):
@@ -203,7 +199,7 @@ class _Parts(WinogradCode):
         self.v = args.scratch
         self.u = e.at(args.scratch, self.own.u_start)
         self.products = e.at(args.scratch, self.own.m_start)
-        self.unit = TileUnit(e)
+        self.unit = TileUnit(e, s)
         # Filters that do not stay in the second-level cache are prefetched a position ahead, by each block of tiles for
         # each pair of channel blocks as many lines.
         tiles = -(-self.count // s.rows)
@@ -332,25 +328,12 @@ class _Parts(WinogradCode):
 
         `rows` are the first tiles of data, `ahead` is what comes next of the filters.
         """
-        e, s, unit = self.e, self.tiles, self.unit
-        data, weights = s.px_tiles * s.oc_tiles, s.px_tiles * s.oc_tiles + s.px_tiles
-        products = len(terms) * len(rows) * s.oc_tiles
-        made = 0
-        held = (-1, -1)
-        for term in terms:
-            if term[0] != held[0]:
-                for i, row in enumerate(rows):
-                    unit.load(data + i, e.at(row, term[0] * self.part))
-            if term[1] != held[1]:
-                for j in range(s.oc_tiles):
-                    unit.load(weights + j, e.at(filters, j * self.block_bytes + term[1] * WEIGHT_TILE))
-            held = term
-            for i in range(len(rows)):
-                for j in range(s.oc_tiles):
-                    unit.multiply(i * s.oc_tiles + j, data + i, weights + j)
-                    for line in range(made * self.far_lines // products, (made + 1) * self.far_lines // products):
-                        e.prefetch(ahead, 64 * line, locality=2)
-                    made += 1
+        e, s = self.e, self.tiles
+        own = [e.at(filters, j * self.block_bytes) for j in range(s.oc_tiles)]
+        count = len(terms) * len(rows) * s.oc_tiles
+        for made, _ in enumerate(self.unit.multiply_all(rows, self.part, own, WEIGHT_TILE, terms)):
+            for line in range(made * self.far_lines // count, (made + 1) * self.far_lines // count):
+                e.prefetch(ahead, 64 * line, locality=2)
 
     def sums(self, source: Val, block: Val) -> list[list[Val]]:
         """M of one tile of one channel block, and the bias at the position that is added to all results."""

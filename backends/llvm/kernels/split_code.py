@@ -17,7 +17,7 @@ from llvmlite import ir
 
 from sqzc.backends.llvm.emit import I1, I32, I64, PTR, Emitter, Val
 from sqzc.backends.llvm.family import Args
-from sqzc.backends.llvm.kernels.tile_unit import TileUnit, parts_of, store_pair, store_pairs
+from sqzc.backends.llvm.kernels.tile_unit import TileUnit, parts_of, splat_bits, store_pair, store_pairs
 from sqzc.backends.llvm.problems import ConvProblem
 from sqzc.backends.llvm.schedules.conv_split import (
     OFFSETS_BYTES,
@@ -156,7 +156,7 @@ class SplitCode:
 
     def __init__(self, e: Emitter, p: ConvProblem, s: SplitSchedule, args: Args) -> None:
         self.e, self.p, self.s, self.args = e, p, s, args
-        self.unit = TileUnit(e)
+        self.unit = TileUnit(e, s)
         self.layout = scratch_layout(p, s, whole=self.whole)
         self.chunks, self.blocks, self.groups = chunks_of(p), blocks_of(p, s), groups_of(p, s)
         self.pixels = s.px_tiles * s.rows
@@ -216,18 +216,14 @@ class SplitCode:
         e, walk = self.e, rows.walk
         if walk.steady:
             return
-        lanes = ir.VectorType(I32, TILE_ROWS)
-
-        def every(value: int) -> Val:
-            return ir.Constant(lanes, [ir.Constant(I32, value)] * TILE_ROWS)
-
         start = e.spread(e.b.trunc(first, I32), TILE_ROWS)
         for tile in range(self.s.px_tiles):
             steps = [ir.Constant(I32, tile * self.s.rows + k) for k in range(TILE_ROWS)]
-            numbers = e.b.add(start, ir.Constant(lanes, steps))
-            h = e.b.udiv(numbers, every(self.p.ow))
+            numbers = e.b.add(start, ir.Constant(ir.VectorType(I32, TILE_ROWS), steps))
+            h = e.b.udiv(numbers, splat_bits(e, self.p.ow))
             # h * row + w * step, where w = number - h * ow
-            offsets = e.b.add(e.b.mul(h, every(walk.row - self.p.ow * walk.step)), e.b.mul(numbers, every(walk.step)))
+            lines = e.b.mul(h, splat_bits(e, walk.row - self.p.ow * walk.step))
+            offsets = e.b.add(lines, e.b.mul(numbers, splat_bits(e, walk.step)))
             e.store(offsets, rows.table, 4 * tile * self.s.rows)
 
     def source(self, block: Block, turn: Val) -> Rows:

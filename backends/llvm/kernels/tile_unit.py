@@ -68,14 +68,15 @@ def parts_of(e: Emitter, x: Val, *, nearest: bool) -> list[Val]:
     for _ in range(PARTS - 1):
         bits = e.b.bitcast(x, integers)
         if nearest:
-            bits = e.b.add(bits, _integers(e, 0x8000))
-        bits = e.b.and_(bits, _integers(e, -0x10000))
+            bits = e.b.add(bits, splat_bits(e, 0x8000))
+        bits = e.b.and_(bits, splat_bits(e, -0x10000))
         found.append(bits)
         x = e.b.fsub(x, e.b.bitcast(bits, x.type))
     return [*found, e.b.bitcast(x, integers)]
 
 
-def _integers(e: Emitter, value: int) -> Val:
+def splat_bits(e: Emitter, value: int) -> Val:
+    """A whole number of 32 bits in every lane."""
     return ir.Constant(ir.VectorType(I32, e.lanes), [ir.Constant(I32, value)] * e.lanes)
 
 
@@ -85,8 +86,8 @@ def store_pair(e: Emitter, low: Val, high: Val, target: Val, offset: int = 0) ->
     # The bits of the first where the last has ones, and all of the second. A shuffle of half lanes, which code
     # generation would make of plain operators, takes three steps on one port.
     choose = e.intrinsic("llvm.x86.avx512.pternlog.d.512", integers, [integers, integers, integers, I32])
-    shifted = e.b.lshr(low, _integers(e, 16))
-    pairs = e.b.call(choose, [high, shifted, _integers(e, -0x10000), ir.Constant(I32, 0b11101100)])
+    shifted = e.b.lshr(low, splat_bits(e, 16))
+    pairs = e.b.call(choose, [high, shifted, splat_bits(e, -0x10000), ir.Constant(I32, 0b11101100)])
     e.store(pairs, target, offset)
 
 
@@ -101,10 +102,10 @@ def store_pairs(e: Emitter, first: Val, second: Val, target: Val, step: int, *, 
 
 
 class TileUnit:
-    """Instructions of AMX; registers are numbers."""
+    """Instructions of AMX; registers are numbers. `shape` says what they are for, as in `tile_shapes`."""
 
-    def __init__(self, e: Emitter) -> None:
-        self.e = e
+    def __init__(self, e: Emitter, shape: TileShape) -> None:
+        self.e, self.shape = e, shape
 
     def configure(self, shapes: Val) -> None:
         """Sets the shapes of all registers."""
@@ -141,17 +142,21 @@ class TileUnit:
     ) -> Iterator[None]:
         """Adds the products of `terms` of every tile of data with every tile of weights to the sums; pauses after each.
 
-        Sums of data tile i and weight tile j are in register i * len(weights) + j. Pointers are to part 0, and steps
-        lead to the other parts. Where tiles of one side are more than their registers, they take turns. The first
-        `spare` tiles of data are left out.
+        Sums of data tile i and weight tile j are in register i * oc_tiles + j. Pointers are to part 0, and steps lead
+        to the other parts. Where a shape has more tiles on one side than registers, they take turns. The first `spare`
+        tiles of data are left out, and there may be fewer than the shape has.
         """
-        sums, own, others = registers_of(len(data), len(weights))
+        shape = self.shape
+        sums, own, others = registers_of(shape.px_tiles, shape.oc_tiles)
         held = (-1, -1)
         for term in terms:
-            for side, (tiles, start, room, step) in enumerate(
-                ((data, sums, own, data_step), (weights, sums + own, others, weight_step))
+            for side, (tiles, start, turns, step) in enumerate(
+                (
+                    (data, sums, own < shape.px_tiles, data_step),
+                    (weights, sums + own, others < shape.oc_tiles, weight_step),
+                )
             ):
-                if room == len(tiles) and held[side] != term[side]:
+                if not turns and held[side] != term[side]:
                     for k, tile in enumerate(tiles):
                         if side == 0 and k < spare:
                             continue
@@ -160,12 +165,12 @@ class TileUnit:
             for i, tile in enumerate(data):
                 if i < spare:
                     continue
-                if own < len(data):
+                if own < shape.px_tiles:
                     self.load(sums + i % own, self.e.at(tile, term[0] * data_step))
                 for j, other in enumerate(weights):
-                    if others < len(weights):
+                    if others < shape.oc_tiles:
                         self.load(sums + own + j % others, self.e.at(other, term[1] * weight_step))
-                    self.multiply(i * len(weights) + j, sums + i % own, sums + own + j % others)
+                    self.multiply(i * shape.oc_tiles + j, sums + i % own, sums + own + j % others)
                     yield
 
     def _number(self, register: int) -> Val:

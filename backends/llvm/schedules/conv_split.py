@@ -180,7 +180,7 @@ def prepared_bytes(p: ConvProblem) -> int:
 class Scratch:
     """Where things lie in a thread's scratch; all numbers are bytes.
 
-    Parts of some chunks of data, [part][pixel], are at its start; then the sums of a block, or with `whole` of all
+    Parts of two chunks of data, [part][pixel], are at its start; then the sums of a block, or with `whole` of all
     pixels, [oc block][pixel]; offsets of the pixels of a block in each image, in the input of two blocks; what the
     block before has left to do; and a group's weights where none are prepared.
     """
@@ -192,7 +192,7 @@ class Scratch:
     total: int
 
 
-# Bytes of the offsets of the pixels of a block, in one image; of the note of what is left to do.
+# Bytes of a table of the offsets of a block's pixels, and how many there are; of the note of what is left to do.
 OFFSETS_BYTES = 4 * TILE_ROWS * 4
 TABLES = 4
 PENDING_BYTES = 64
@@ -214,7 +214,7 @@ def far_weights(p: ConvProblem, target: Target) -> bool:
 
 
 def candidates(p: ConvProblem, target: Target) -> Iterator[SplitSchedule]:
-    """Every shape of sums."""
+    """Every shape of sums, over the whole image and, where that is too large for the cache, segment by segment."""
     if not applies(p, target):
         return
     rows = min(p.oh * p.ow, TILE_ROWS)

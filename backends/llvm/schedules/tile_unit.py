@@ -22,11 +22,10 @@ TERMS: tuple[Term, ...] = ((2, 0), (1, 0), (1, 1), (0, 1), (0, 2), (0, 0))
 # beside each other, and those of weights twice part 0, twice part 1, and parts 2 and 0.
 LONE_TERMS: tuple[Term, ...] = ((1, 2), (0, 1), (0, 0))
 # Cycles of a product of two tiles, however few their rows, at the clock that other kernels have: products take more
-# power; what a load of a tile from the first or second level of cache adds to it; of storing one. (Measured, AVX-512
-# server core with AMX.)
+# power; what a load of a tile from the first or second level of cache adds to it. (Measured, AVX-512 server core
+# with AMX.)
 PRODUCT_CYCLES = 17.2
 LOAD_CYCLES = 4.0
-STORE_CYCLES = 16.0
 # Bytes a cycle that prepared parts come from beyond the second-level cache.
 FAR_BYTES_PER_CYCLE = 8
 
